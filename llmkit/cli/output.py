@@ -1,0 +1,60 @@
+"""What every command shares: one JSON document on stdout, words for a person on stderr, and the exit codes.
+
+0 done; 2 the user's mistake, told without a traceback; 1 ours or the world's, traceback only with `--debug`; 130 Ctrl-C; 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from llmkit.core.errors import UserError
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="ADDRESS=VALUE", help="Override by address; the value is YAML. Repeatable.")
+]
+
+person = Console(stderr=True, highlight=False)
+"""Words for a person, on stderr."""
+
+result = Console(highlight=False)
+"""A command's result for a person, on stdout: tables on a terminal, plain lines elsewhere."""
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document. JSON has no NaN and no infinity: what has no value is null."""
+    sys.stdout.write(json.dumps(_finite(document), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def run_app(app: typer.Typer) -> None:
+    """Run the program and end the process with the right code."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except UserError as error:
+        person.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+    except Exception as error:
+        if debug:
+            raise
+        person.print(f"failed: {type(error).__name__}: {error}", style="red", markup=False, soft_wrap=True)
+        person.print("run it again with --debug for the traceback", style="dim")
+        sys.exit(1)

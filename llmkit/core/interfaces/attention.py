@@ -1,0 +1,280 @@
+"""Attention: how tokens read each other. The interface, the cache, and `attend`, which most attentions end in.
+
+Shapes: B batch, T query tokens, S key slots, D model width, H query heads, G key/value heads, K head width.
+
+Positions, not lengths, are the language between cache, mask and position encoding. A key is visible where
+`0 <= q_pos - k_pos < window`, in the same document, and its slot is not empty (an empty slot, and padding, has position -1).
+Causality, sliding windows, ring buffers, left padding and packed documents are that one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmkit.core.interfaces.position import PositionHandle, Tables
+
+
+class Context(NamedTuple):
+    """What all layers of one forward pass share.
+
+    positions  (B, T) int64: absolute position of every query token, -1 for padding
+    tables     of each position encoding, by the handle's key
+    segments   (B, T) int64: the document of every token where documents are packed, else None
+    masks      window -> (B, 1, T, T) bool, True where visible; made once per distinct window where there is no cache
+    plain      no cache, no padding, no packing: set by the caller, never read off a tensor
+    """
+
+    positions: Tensor
+    tables: Mapping[str, Tables]
+    segments: Tensor | None
+    masks: Mapping[int | None, Tensor]
+    plain: bool
+
+
+class LayerCache(Protocol):
+    """What one layer remembers between calls: made by the layer, owned by the caller, never a module's attribute."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is remembered of tokens (keys and values), without bookkeeping."""
+        ...
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these batch rows, in this order (beam search, finished rows)."""
+        ...
+
+    def refusal(self, n: int) -> str | None:
+        """Why `truncate(n)` cannot be done, or None where it can."""
+        ...
+
+    def truncate(self, n: int) -> None:
+        """Forget all positions from n on; `ValueError` with the reason where that cannot be done."""
+        ...
+
+
+class Attention(nn.Module):
+    """An attention, or anything else that mixes tokens, built with `(params, site)`.
+
+    A newcomer's attention needs `__init__`, `forward`, `new_cache` and nothing else. Where it has a sliding window, an attribute
+    `window` lets the model make the mask once. It declares the position traits that it serves (`rotate`, `bias`) in `offers`.
+    """
+
+    def forward(self, x: Tensor, ctx: Context, cache: LayerCache | None = None) -> Tensor:
+        """x (B, T, D) -> (B, T, D). With a cache, the T new tokens read what it holds and are added to it."""
+        raise NotImplementedError
+
+    def new_cache(self, batch: int, max_len: int, *, like: Tensor) -> LayerCache:
+        """An empty cache for `batch` rows of up to `max_len` positions, in the dtype and on the device of `like`."""
+        raise NotImplementedError
+
+
+class KVCache:
+    """Keys (after rotation), values and the positions of both. With a window it is a ring of min(max_len, window) slots.
+
+    The slot of a key is its position (modulo the size of a ring), so that rows of unequal length need no alignment and a
+    forward pass writes without asking a tensor anything. One spare slot behind the others takes what is not to be kept:
+    padding, and what a ring would overwrite at once. It is never read and not counted in `nbytes`.
+    """
+
+    def __init__(self, batch: int, kv_heads: int, width: int, max_len: int, *, like: Tensor, window: int | None = None) -> None:
+        self.size = max_len if window is None else min(max_len, window)
+        self.ring = window is not None and window < max_len
+        # Zeroed, because a NaN in a masked slot would leak: 0 * NaN is NaN.
+        self._keys = like.new_zeros(batch, kv_heads, self.size + 1, width)
+        self._values = like.new_zeros(batch, kv_heads, self.size + 1, width)
+        self._positions = torch.full((batch, self.size + 1), -1, dtype=torch.int64, device=like.device)
+
+    @property
+    def nbytes(self) -> int:
+        kept = self._keys[:, :, : self.size]
+        return 2 * kept.numel() * kept.element_size()
+
+    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the new keys and values (B, G, T, K) at positions (B, T); return all to attend over, and their positions.
+
+        A ring returns what it held and the new chunk together, because a chunk may overwrite what its own first tokens read.
+        """
+        if not self.ring:
+            self._write(k, v, positions)
+            return self._keys[:, :, : self.size], self._values[:, :, : self.size], self._positions[:, : self.size]
+        keys = torch.cat([self._keys[:, :, : self.size], k], dim=2)
+        values = torch.cat([self._values[:, :, : self.size], v], dim=2)
+        k_pos = torch.cat([self._positions[:, : self.size], positions], dim=1)
+        self._write(k, v, positions)
+        return keys, values, k_pos
+
+    def _write(self, k: Tensor, v: Tensor, positions: Tensor) -> None:
+        keep = positions >= 0
+        slots = positions
+        if self.ring:
+            keep = keep & (positions > positions.amax(dim=1, keepdim=True) - self.size)
+            slots = positions % self.size
+        slots = torch.where(keep, slots, self.size)
+        index = slots[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
+        self._keys.scatter_(2, index, k.to(self._keys.dtype))
+        self._values.scatter_(2, index, v.to(self._values.dtype))
+        self._positions.scatter_(1, slots, torch.where(keep, positions, -1))
+
+    def select(self, rows: Tensor) -> None:
+        self._keys, self._values, self._positions = self._keys[rows], self._values[rows], self._positions[rows]
+
+    def refusal(self, n: int) -> str | None:
+        if self.ring and bool((self._positions >= self.size).any()):
+            return f"a ring of {self.size} positions has wrapped, so what stood before position {n} is gone"
+        return None
+
+    def truncate(self, n: int) -> None:
+        reason = self.refusal(n)
+        if reason is not None:
+            raise ValueError(f"cannot truncate the cache to {n} positions: {reason}")
+        self._positions.masked_fill_(self._positions >= n, -1)
+
+
+class Caches:
+    """The caches of all layers. `seen` (B,) counts the tokens that are no padding; the model advances it once, after all layers."""
+
+    def __init__(self, seen: Tensor, layers: list[LayerCache]) -> None:
+        self.seen = seen
+        self.layers = layers
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of keys and values over all layers."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def select(self, rows: Tensor) -> Self:
+        """Keep these batch rows, in this order."""
+        self.seen = self.seen[rows]
+        for layer in self.layers:
+            layer.select(rows)
+        return self
+
+    def truncate(self, n: int) -> None:
+        """Forget all positions from n on, in every layer or, with a `ValueError`, in none."""
+        for index, layer in enumerate(self.layers):
+            reason = layer.refusal(n)
+            if reason is not None:
+                raise ValueError(f"cannot truncate the caches to {n} positions: layer {index}: {reason}")
+        for layer in self.layers:
+            layer.truncate(n)
+        self.seen.clamp_(max=n)
+
+
+def visible(q_pos: Tensor, k_pos: Tensor, window: int | None, q_segments: Tensor | None = None, k_segments: Tensor | None = None) -> Tensor:
+    """The one mask: q_pos (B, T), k_pos (B, S) -> (B, 1, T, S) bool, True where the query may read the key.
+
+    Padding queries see everything: their output is thrown away, but a row of nothing would be NaN.
+    """
+    distance = q_pos[:, :, None] - k_pos[:, None, :]
+    seen = (distance >= 0) & (k_pos >= 0)[:, None, :]
+    if window is not None:
+        seen = seen & (distance < window)
+    if q_segments is not None and k_segments is not None:
+        seen = seen & (q_segments[:, :, None] == k_segments[:, None, :])
+    return (seen | (q_pos < 0)[:, :, None])[:, None]
+
+
+def attend(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ctx: Context,
+    cache: LayerCache | None = None,
+    *,
+    position: PositionHandle | None = None,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Causal attention of q (B, H, T, K) over k, v (B, G, T, K), H a multiple of G -> (B, H, T, K).
+
+    It rotates, caches, masks and biases, so that an attention which only projects differently ends in one call.
+
+    position  the handle from `site.position(H, K)`
+    window    a query sees its own and the window - 1 positions before it
+    scale     of the scores; 1 / sqrt(K) unless given
+    softcap   scores become softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118)
+    sinks     (H,) logits that take part in the softmax and have no value (gpt-oss; arXiv 2309.17453)
+    """
+    if position is not None and position.width:
+        tables = ctx.tables[position.key]
+        q, k = _turn(q, position, tables), _turn(k, position, tables)
+    k_pos = ctx.positions
+    if cache is not None:
+        if not isinstance(cache, KVCache):
+            raise TypeError(f"attend needs a KVCache from new_cache, got {type(cache).__name__}")
+        k, v, k_pos = cache.update(k, v, ctx.positions)
+        k, v = k.to(q.dtype), v.to(q.dtype)
+    bias = None if position is None else position.bias
+    grouped = k.shape[1] != q.shape[1]
+    if ctx.plain and cache is None and window is None and bias is None and softcap is None and sinks is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
+    mask = _mask(ctx, k_pos, window, cached=cache is not None)
+    scores_bias = None if bias is None or position is None else _bias(bias, ctx.positions, k_pos, q.shape[1], ctx.tables[position.key])
+    if softcap is None and sinks is None:
+        if scores_bias is not None:
+            mask = scores_bias.to(q.dtype).masked_fill(~mask, float("-inf"))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    return _softmax_attention(q, k, v, mask, scores_bias, scale, softcap, sinks)
+
+
+def _turn(x: Tensor, position: PositionHandle, tables: Tables) -> Tensor:
+    if position.width == x.shape[-1]:
+        return position.rotate(x, tables)
+    return torch.cat([position.rotate(x[..., : position.width], tables), x[..., position.width :]], dim=-1)
+
+
+def _mask(ctx: Context, k_pos: Tensor, window: int | None, *, cached: bool) -> Tensor:
+    if cached:
+        return visible(ctx.positions, k_pos, window)
+    if window in ctx.masks:
+        return ctx.masks[window]
+    return visible(ctx.positions, k_pos, window, ctx.segments, ctx.segments)
+
+
+def _bias(bias: object, q_pos: Tensor, k_pos: Tensor, heads: int, tables: Tables) -> Tensor:
+    head = torch.arange(heads, device=q_pos.device)[None, :, None, None]
+    scores: Tensor = bias(q_pos[:, None, :, None], k_pos[:, None, None, :], head, tables)  # type: ignore[operator]
+    return scores
+
+
+def _softmax_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor,
+    bias: Tensor | None,
+    scale: float | None,
+    softcap: float | None,
+    sinks: Tensor | None,
+) -> Tensor:
+    """The attention that SDPA cannot say: written out, softmax in fp32."""
+    repeats = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
+    scores = (q @ k.transpose(-1, -2)).float() * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if bias is not None:
+        scores = scores + bias
+    scores = scores.masked_fill(~mask, float("-inf"))
+    if sinks is not None:
+        sink = sinks.float()[None, :, None, None].expand(scores.shape[0], -1, scores.shape[2], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    weights = scores.softmax(dim=-1)[..., : k.shape[2]]
+    return weights.to(v.dtype) @ v
+
+
+def project(x: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
+    """Several projections of one x (..., D) -> one (..., out) each.
+
+    The only way to fuse projections: where all are exactly `nn.Linear` on plain tensors without hooks, one product with the
+    concatenated weights; otherwise (adapters, int8, tensor parallelism) each is called. Weights stay separate parameters.
+    """
+    # Concatenating costs a copy of the weights at every call, so it has to earn that: issue 5 measures it. Each is called.
+    return tuple(linear(x) for linear in linears)

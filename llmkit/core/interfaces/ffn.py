@@ -1,0 +1,30 @@
+"""Feed-forward networks: what a block does to each token by itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+
+class Aux(NamedTuple):
+    """What a block has to say beside its output: nothing is stored on a module, because checkpointing runs forward twice.
+
+    losses  name -> scalar tensor: a sum over the counted tokens, added to the objective's total
+    stats   name -> tensor, summed over micro-batches and ranks and handed to `after_step`
+    """
+
+    losses: dict[str, Tensor]
+    stats: dict[str, Tensor]
+
+
+class FeedForward(nn.Module):
+    """A feed-forward network, built with `(params, site)`: every token by itself.
+
+    It may return `x` or `(x, Aux(losses, stats))`. What must change between steps (loss-free balancing) happens in an
+    optional `after_step(stats: dict[str, Tensor]) -> None`, called once an optimizer step.
+    """
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Aux]:
+        """x (B, T, D) -> (B, T, D)."""
+        raise NotImplementedError

@@ -1,0 +1,89 @@
+"""Objectives: what is minimised. And the batch, which is what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from llmkit.core.interfaces.ffn import Aux
+
+IGNORED = -100
+
+
+class Batch(NamedTuple):
+    """A micro-batch, (B, T) each.
+
+    ids        int64
+    targets    int64, shifted by the data layer, never by an objective; not counted where -100
+    positions  int64 absolute position of every token, -1 for padding; None: 0..T-1
+    segments   int64 document number of every token where packing masks documents, else None
+    weights    fp32 weight of every target, or None for 1
+    item_ids   (B,) int64: which sequences of the data these are, for the ledger
+    extra      what an objective needs besides
+    """
+
+    ids: Tensor
+    targets: Tensor
+    positions: Tensor | None = None
+    segments: Tensor | None = None
+    weights: Tensor | None = None
+    item_ids: Tensor | None = None
+    extra: Mapping[str, Tensor] | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        extra = None if self.extra is None else {name: tensor.to(device, non_blocking=True) for name, tensor in self.extra.items()}
+        ids, targets = self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
+        return Batch(ids, targets, move(self.positions), move(self.segments), move(self.weights), move(self.item_ids), extra)
+
+
+class Loss(NamedTuple):
+    """What an objective returns.
+
+    total    scalar: a *sum* over the counted tokens, never a mean; the loop divides by the true global count
+    metrics  name -> scalar sum over the counted tokens, detached; the loop divides it as well
+    stats    name -> tensor, summed over micro-batches and ranks and handed to `after_step`
+    """
+
+    total: Tensor
+    metrics: dict[str, Tensor]
+    stats: dict[str, Tensor]
+
+
+class LanguageModule(Protocol):
+    """What an objective may ask of a model."""
+
+    def features(self, batch: Batch) -> tuple[Tensor, Aux]:
+        """Final hidden states (B, T, D) after the last norm, and the auxiliary results of all blocks."""
+        ...
+
+    def head(self, h: Tensor) -> Tensor:
+        """Hidden states (..., D) to the final logits (..., V)."""
+        ...
+
+
+class Objective(nn.Module):
+    """A loss, built with `(params, site)`. It runs inside the prepared module, so that DDP, FSDP and compile see one forward.
+
+    Its own parameters (a value head, multi-token heads) are saved under `objective.`.
+    """
+
+    def prepare(self, batch: Batch, services: Any) -> Batch:
+        """Before the step, outside the graph: generation or frozen models, for what post-training needs."""
+        return batch
+
+    def count(self, batch: Batch) -> Tensor:
+        """Scalar: what `total` will be divided by, known before any forward; summed over ranks and micro-batches once a step."""
+        counted = batch.targets != IGNORED
+        return counted.sum() if batch.weights is None else (batch.weights * counted).sum()
+
+    def forward(self, model: LanguageModule, batch: Batch) -> Loss:
+        """The sum of the loss over the counted tokens, from `model.features(batch)` and `model.head`."""
+        raise NotImplementedError

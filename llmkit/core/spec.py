@@ -1,0 +1,161 @@
+"""The spec: a tree of slots, validated whole before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from llmkit.core.component import Chosen
+from llmkit.core.kinds import Kind
+from llmkit.core.slot import Slot
+
+Layout = Literal["pre", "post", "sandwich", "branch_post", "parallel"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Part(BaseModel):
+    """A part of the spec: frozen, nothing extra. It has no component defaults: those lie in `recipes/defaults.yaml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class BlockSpec(Part):
+    """One kind of block. Blocks named under `blocks` inherit from `block` before validation."""
+
+    attention: Annotated[Chosen, Slot(Kind.attention)] = Field(description="how tokens read each other")
+    ffn: Annotated[Chosen, Slot(Kind.ffn)] = Field(description="what happens to each token by itself")
+    norm: Annotated[Chosen, Slot(Kind.norm)] = Field(description="the norms of the block")
+    layout: Layout = Field(description="where the norms sit: pre, post, sandwich, branch_post (x + norm(f(x))), parallel")
+    position: Annotated[Chosen, Slot(Kind.position)] | None = Field(None, description="a position encoding of this block's own")
+    shared_norm: bool = Field(False, description="layout parallel only: attention and ffn read one norm instead of one each")
+
+
+class Pattern(Part):
+    """Which block stands at which layer: `first`, then `repeat` over and over, then `last`."""
+
+    first: list[str] = Field(default_factory=list, description="names of the first layers' blocks")
+    repeat: list[str] = Field(description="names repeated until n_layers is reached", min_length=1)
+    last: list[str] = Field(default_factory=list, description="names of the last layers' blocks")
+
+
+class ModelSpec(Part):
+    """A decoder-only language model."""
+
+    d_model: PositiveInt = Field(description="width of the residual stream")
+    n_layers: PositiveInt = Field(description="number of blocks")
+    max_seq_len: PositiveInt = Field(description="the longest sequence, in tokens")
+    vocab_size: PositiveInt | None = Field(None, description="rows of the embedding; the tokenizer's size unless given")
+    position: Annotated[Chosen, Slot(Kind.position)] = Field(description="the position encoding")
+    block: BlockSpec | None = Field(None, description="the block of every layer, or what named blocks inherit from")
+    blocks: dict[str, BlockSpec] | None = Field(None, description="named blocks of a hybrid")
+    pattern: Pattern | list[str] | None = Field(None, description="which named block stands at which layer")
+    norm: Annotated[Chosen, Slot(Kind.norm)] | None = Field(None, description="the final norm; the block's unless given")
+    tie_embeddings: bool = Field(False, description="whether the output head is the embedding table")
+
+    def layers(self) -> Sequence[str | None]:
+        """The block name of every layer; None where all are `block`."""
+        if self.blocks is None:
+            return [None] * self.n_layers
+        pattern = self.pattern
+        if pattern is None:
+            pattern = list(self.blocks)
+        if isinstance(pattern, list):
+            pattern = Pattern(repeat=pattern)
+        middle = self.n_layers - len(pattern.first) - len(pattern.last)
+        repeated = [pattern.repeat[index % len(pattern.repeat)] for index in range(max(middle, 0))]
+        return [*pattern.first, *repeated, *pattern.last][: self.n_layers]
+
+    def block_at(self, layer: int) -> BlockSpec:
+        """The block specification of a layer."""
+        name = self.layers()[layer]
+        block = self.block if name is None else (self.blocks or {})[name]
+        if block is None:
+            raise ValueError("a model needs `block` or `blocks`")
+        return block
+
+
+class DataSpec(Part):
+    """Where the text comes from and how it is cut."""
+
+    source: Annotated[Chosen, Slot(Kind.source)] = Field(description="where documents come from")
+    validation: float = Field(0.05, gt=0, lt=1, description="part of the documents held out, chosen by a hash of their content")
+    mask_documents: bool = Field(False, description="whether packed documents are hidden from each other")
+    cache: str = Field("~/.cache/llmkit", description="directory of prepared tokenizers and token files")
+
+
+class TrainSpec(Part):
+    """How the model is trained."""
+
+    steps: PositiveInt | None = Field(None, description="optimizer steps; or give `tokens`")
+    tokens: PositiveInt | None = Field(None, description="tokens to train on, rounded up to whole steps; or give `steps`")
+    batch_size: PositiveInt = Field(16, description="sequences in one optimizer step, over all ranks and accumulation")
+    micro_batch_size: PositiveInt | None = Field(None, description="sequences that one rank computes at once; what fits unless given")
+    seq_len: PositiveInt | None = Field(None, description="tokens in a training sequence; max_seq_len unless given")
+    objective: Annotated[Chosen, Slot(Kind.objective)] = Field(description="what is minimised")
+    optimizer: Annotated[Chosen, Slot(Kind.optimizer)] = Field(description="how")
+    schedule: Annotated[Chosen, Slot(Kind.schedule)] = Field(description="the learning rate over the steps")
+    precision: Precision = Field("auto", description="auto is bf16 where the machine computes it fast, else fp32")
+    grad_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null for none")
+    compile: bool = Field(False, description="whether blocks are compiled with torch.compile")
+    checkpoint_every: PositiveInt | None = Field(None, description="steps between checkpoints; the last step always leaves one")
+    keep_checkpoints: PositiveInt | None = Field(2, description="how many of the latest checkpoints stay; null for all")
+    eval_every: PositiveInt | None = Field(None, description="steps between evaluations; the end always has one")
+    eval_sequences: PositiveInt | None = Field(None, description="validation sequences in an evaluation on the way; null for all")
+    sample_every: PositiveInt | None = Field(None, description="steps between text samples")
+    sample_prompts: list[str] = Field(default_factory=lambda: [""], description="prompts of the text samples")
+    sample_tokens: PositiveInt = Field(64, description="tokens of a text sample")
+    trackers: list[str] = Field(default_factory=list, description="accelerate's trackers, such as tensorboard or wandb")
+    seed: int = Field(0, ge=0, description="seeds initial values, data order and dropout, each with a stream of its own")
+
+
+class Spec(Part):
+    """The whole: what `load_spec` returns and `build` takes."""
+
+    llmkit: Literal[1] = Field(1, description="version of the spec's form")
+    name: str = Field(description="the run's name; the file's stem unless given")
+    requires: list[str] = Field(default_factory=list, description="distributions that must be installed, as pip writes them")
+    tokenizer: Annotated[Chosen, Slot(Kind.tokenizer)] = Field(description="text to integers and back")
+    model: ModelSpec
+    data: DataSpec
+    train: TrainSpec
+    eval: list[Annotated[Chosen, Slot(Kind.evaluator)]] = Field(default_factory=list, description="evaluators that run at the end")
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the embedding: the model's own, or the tokenizer's."""
+        return self.model.vocab_size or int(self.tokenizer.params.vocab_size)
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens in a training sequence."""
+        return self.train.seq_len or self.model.max_seq_len
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        if self.train.steps is not None:
+            return self.train.steps
+        if self.train.tokens is None:
+            raise ValueError("train has neither steps nor tokens")
+        return -(-self.train.tokens // (self.train.batch_size * self.seq_len))
+
+    def slots(self) -> Iterator[tuple[str, Kind, Chosen]]:
+        """Every slot of the spec with its address, nested ones included, in the order of the spec."""
+        yield from _slots(self, "")
+
+
+def _slots(value: Any, address: str) -> Iterator[tuple[str, Kind, Chosen]]:
+    if isinstance(value, Chosen):
+        yield address, value.component.kind, value
+        value = value.params
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _slots(getattr(value, name), f"{address}.{name}" if address else name)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _slots(item, f"{address}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _slots(item, f"{address}.{index}")
