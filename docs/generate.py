@@ -102,7 +102,8 @@ def spec() -> str:
     """The spec's own parts."""
     parts = ["# The spec\n\nA slot (`Chosen`) takes the name of a component or a mapping with a `type`; see [components](components.md).\n"]
     for title, model in (
-        ("Top", Spec), ("model", ModelSpec), ("model.block", BlockSpec), ("model.pattern", Pattern), ("data", DataSpec), ("train", TrainSpec),
+        ("Top", Spec), ("model", ModelSpec), ("model.block", BlockSpec),
+        ("model.pattern", Pattern), ("data", DataSpec), ("train", TrainSpec),
     ):  # fmt: skip
         parts.append(f"## {title}\n\n{(model.__doc__ or '').strip()}\n{fields(model)}")
     defaults = (Path(llmkit.__file__).parent / "recipes" / "defaults.yaml").read_text()
