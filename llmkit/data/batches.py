@@ -1,0 +1,103 @@
+"""Batches: which sequences are in a step, and what they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmkit.core.errors import UserError
+from llmkit.core.interfaces.objective import IGNORED, Batch
+from llmkit.data.order import permute
+from llmkit.data.tokens import Passage, TokenFile
+
+Items = NDArray[np.int64]
+
+
+class Batches:
+    """Training sequences in a shuffled order that is a pure function of (seed, step).
+
+    Sequence i is tokens [i T, (i+1) T] of the file, T + 1 of them: T inputs, and T targets one further on. All sequences are
+    seen once an epoch, in an order of that epoch's own; what is left after the last whole sequence is not trained on.
+    """
+
+    def __init__(self, tokens: TokenFile, *, seq_len: int, batch_size: int, seed: int, mask_documents: bool = False) -> None:
+        self.tokens, self.seq_len, self.batch_size, self.seed, self.mask_documents = tokens, seq_len, batch_size, seed, mask_documents
+        self.n_sequences = (tokens.n_tokens - 1) // seq_len
+        if self.n_sequences < 1:
+            raise UserError(
+                f"the training text has {tokens.n_tokens} tokens, and one sequence of train.seq_len {seq_len} needs {seq_len + 1}; "
+                "give it more text or a smaller train.seq_len"
+            )
+
+    def items(self, step: int) -> Items:
+        """(batch_size,) int64: the sequences of the global batch of a step, whatever the ranks and the accumulation. Steps count from 0."""
+        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.int64)
+        epochs, within = np.divmod(places, self.n_sequences)
+        items = np.empty_like(places)
+        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
+            now = epochs == epoch
+            items[now] = permute(within[now], self.n_sequences, seed=self.seed, epoch=epoch)
+        return items
+
+    def batch(self, items: Items) -> Batch:
+        """These sequences, in this order, on the CPU."""
+        return read(self.tokens, items, self.seq_len, mask_documents=self.mask_documents)
+
+    def locate(self, item: int) -> list[Passage]:
+        """The documents that a sequence comes from, for whoever asks what was in a step."""
+        return self.tokens.locate(item * self.seq_len, (item + 1) * self.seq_len + 1)
+
+
+def read(tokens: TokenFile, items: Items, seq_len: int, *, mask_documents: bool = False) -> Batch:
+    """Sequences by number, (B, T). One that the file ends in is filled up with end-of-text whose targets are ignored.
+
+    With `mask_documents`, a document begins at the end-of-text before it, at position 0, and predicts the end-of-text after
+    it: every target counts, and a document is read as generation starts one. Position 0 is otherwise the sequence's first
+    token, of a document that began in an earlier sequence too.
+    """
+    rows = np.full((len(items), seq_len + 1), tokens.eos_id, np.int64)
+    targets = np.full((len(items), seq_len), IGNORED, np.int64)
+    for row, target, item in zip(rows, targets, items.tolist(), strict=True):
+        found = tokens.tokens[item * seq_len : (item + 1) * seq_len + 1]
+        row[: len(found)] = found
+        target[: max(len(found) - 1, 0)] = found[1:]
+    ids = rows[:, :-1]
+    segments, positions = _documents(ids == tokens.eos_id) if mask_documents else (None, None)
+    return Batch(_tensor(ids), _tensor(targets), positions=positions, segments=segments, item_ids=_tensor(np.asarray(items, np.int64)))
+
+
+def windows(
+    tokens: TokenFile,
+    seq_len: int,
+    *,
+    batch_size: int = 16,
+    mask_documents: bool = False,
+    limit: int | None = None,
+    shard: int = 0,
+    of: int = 1,
+) -> Iterator[Batch]:
+    """The file from its beginning, in consecutive windows: every token after the first is predicted exactly once.
+
+    limit      only the first so many windows
+    shard, of  every `of`-th window from `shard` on, for a rank of several
+    """
+    n_windows = -(-(tokens.n_tokens - 1) // seq_len)
+    mine = np.arange(n_windows if limit is None else min(limit, n_windows), dtype=np.int64)[shard::of]
+    for start in range(0, len(mine), batch_size):
+        yield read(tokens, mine[start : start + batch_size], seq_len, mask_documents=mask_documents)
+
+
+def _documents(begins: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    """(B, T) document numbers within each row, and positions within each document. No text makes an end-of-text, so each is a boundary."""
+    places = np.arange(begins.shape[1])
+    segments = np.cumsum(begins, axis=1, dtype=np.int64)
+    positions = places - np.maximum.accumulate(np.where(begins, places, 0), axis=1)
+    return _tensor(segments), _tensor(positions)
+
+
+def _tensor(array: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))

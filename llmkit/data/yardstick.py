@@ -1,0 +1,36 @@
+"""What a general-purpose compressor needs for the same text: a yardstick for bits per byte."""
+
+from __future__ import annotations
+
+import lzma
+from typing import NamedTuple
+
+SMALLEST_DICTIONARY = 1 << 26
+LARGEST_DICTIONARY = 1536 << 20
+
+
+class Yardsticks(NamedTuple):
+    """Bits per byte of the validation text. alone: by itself; after_training: once the training text has been seen."""
+
+    alone: float
+    after_training: float
+
+
+def compression_yardsticks(train_text: str, validation_text: str) -> Yardsticks:
+    """`xz -9e` on the validation text, and what it adds to the training text: (|xz(train + val)| - |xz(train)|) 8 / |val|.
+
+    The dictionary is made to hold both texts (up to xz's limit of 1.5 GiB), so that all of the training text can be referred to.
+    """
+    train, validation = train_text.encode(), validation_text.encode()
+    bits = 8 / len(validation)
+    together = _xz_size(train + validation, len(train) + len(validation))
+    return Yardsticks(
+        alone=bits * _xz_size(validation, len(validation)),
+        after_training=bits * (together - _xz_size(train, len(train) + len(validation))),
+    )
+
+
+def _xz_size(text: bytes, span: int) -> int:
+    dictionary = min(max(SMALLEST_DICTIONARY, span), LARGEST_DICTIONARY)
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": dictionary}]
+    return len(lzma.compress(text, format=lzma.FORMAT_XZ, filters=filters))
