@@ -1,10 +1,8 @@
-"""The learning rate over a run: up to the peak, and what comes after.
+"""The learning rate over a run: up to the peak, and what comes after. W warm-up steps of N, s = 0 .. N - 1:
 
-        1 |      /~~~~~~\\               W warm-up steps, N steps in all, steps s = 0 .. N - 1
-          |    /          \\             s < W:  (s + 1) / (W + 1), so that no step has rate 0
-    floor |  /              \\           s = W:  1, the peak
-          +--+-----+----------+-> s      s = N:  the floor, which is where the run ends and not a step of it
-             0     W          N
+    s < W    (s + 1) / (W + 1), so that no step has rate 0
+    s = W    1, the peak
+    s = N    the floor, where the run ends
 
 Step N would be the one after the last. So the last step, N - 1, stands just above the floor, and with a floor of 0 it still
 learns something. After the warm-up this is what nanoGPT and transformers' `get_*_schedule_with_warmup` compute; in it, nanoGPT.
@@ -19,8 +17,10 @@ from llmkit.plugins.schedules.components import ConstantParams, DecayParams, Wsd
 
 
 def steps_of(duration: float, total: int) -> int:
-    """A duration in steps of a run of `total`: a part of it below 1, rounded, else steps. At most the whole run."""
-    return min(total, round(duration * total) if duration < 1 else int(duration))
+    """A duration in steps of a run of `total`: a part of it below 1, rounded but not to nothing, else steps. At most the whole run."""
+    if duration == 0:
+        return 0
+    return min(total, max(1, round(duration * total)) if duration < 1 else int(duration))
 
 
 class Constant(Schedule):
@@ -69,7 +69,7 @@ class WarmupStableDecay(Constant):
     def __call__(self, step: int, total: int) -> float:
         warmup = steps_of(self.params.warmup, total)
         decay = min(steps_of(self.params.decay, total), total - warmup)
-        if step < total - decay or decay == 0:
+        if step < total - decay:
             return super().__call__(step, total)
         p = progress(step - (total - decay), decay)
         return above(self.params.floor, 1 - (math.sqrt(p) if self.params.shape == "sqrt" else p))

@@ -1,0 +1,121 @@
+"""The causal objective against torch's cross-entropy and transformers' loss."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.loss.loss_utils import ForCausalLMLoss
+
+from llmkit.core.interfaces.ffn import Aux
+from llmkit.core.interfaces.objective import IGNORED, Batch
+from llmkit.core.site import Site
+from llmkit.plugins.objectives.causal import Causal
+from llmkit.plugins.objectives.components import CausalParams
+
+V, D = 11, 6
+
+
+class Bigram(nn.Module):
+    """The smallest model with an embedding and a head."""
+
+    def __init__(self, dtype: torch.dtype = torch.float32, aux: Aux | None = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(V, D, dtype=dtype)
+        self.out = nn.Linear(D, V, bias=False, dtype=dtype)
+        self.aux = aux or Aux({}, {})
+
+    def features(self, batch: Batch) -> tuple[Tensor, Aux]:
+        return self.embedding(batch.ids), self.aux
+
+    def head(self, h: Tensor) -> Tensor:
+        logits: Tensor = self.out(h)
+        return logits
+
+
+@pytest.fixture
+def objective() -> Causal:
+    return Causal(CausalParams(), Site(d_model=D, width=D, n_layers=1, layer=0, max_seq_len=8, vocab_size=V))
+
+
+@pytest.fixture
+def batch() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    stream = torch.randint(V, (3, 9), generator=generator)
+    targets = stream[:, 1:].clone()
+    targets[0, :3] = IGNORED
+    targets[2] = IGNORED
+    return Batch(stream[:, :-1], targets)
+
+
+def test_total_over_count_is_the_mean_that_torch_and_transformers_compute(objective: Causal, batch: Batch) -> None:
+    model = Bigram()
+    loss = objective(model, batch)
+    mean = loss.total / objective.count(batch)
+    logits = model.head(model.features(batch)[0])
+    assert objective.count(batch) == 13
+    torch.testing.assert_close(mean, F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()))
+    torch.testing.assert_close(mean, ForCausalLMLoss(logits, None, V, shift_labels=batch.targets))
+    torch.testing.assert_close(loss.metrics["loss"], loss.total.detach())
+
+
+def test_gradients_are_those_of_the_summed_cross_entropy(objective: Causal, batch: Batch) -> None:
+    ours, theirs = Bigram(), Bigram()
+    objective(ours, batch).total.backward()
+    F.cross_entropy(theirs.head(theirs.features(batch)[0]).flatten(0, 1), batch.targets.flatten(), reduction="sum").backward()
+    for mine, reference in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(mine.grad, reference.grad)
+
+
+def test_two_halves_add_up_to_the_whole(objective: Causal, batch: Batch) -> None:
+    model = Bigram()
+    halves = [Batch(batch.ids[rows], batch.targets[rows]) for rows in (slice(0, 1), slice(1, 3))]
+    torch.testing.assert_close(sum(objective(model, half).total for half in halves), objective(model, batch).total)
+    assert sum(objective.count(half) for half in halves) == objective.count(batch)
+
+
+def test_weights_multiply_each_token_in_the_total_and_in_the_count(objective: Causal, batch: Batch) -> None:
+    model = Bigram()
+    weights = torch.rand(batch.targets.shape, generator=torch.Generator().manual_seed(2))
+    weighted = batch._replace(weights=weights)
+    each = F.cross_entropy(model.head(model.features(batch)[0]).flatten(0, 1), batch.targets.flatten(), reduction="none")
+    torch.testing.assert_close(objective(model, weighted).total, (each * weights.flatten()).sum())
+    torch.testing.assert_close(objective.count(weighted), weights[batch.targets != IGNORED].sum())
+
+
+def test_auxiliary_losses_are_added_to_the_total_and_reported_beside_the_loss(objective: Causal, batch: Batch) -> None:
+    weight = torch.tensor(3.0, requires_grad=True)
+    aux = Aux({"blocks.0.ffn.balance": weight * 2}, {"blocks.0.ffn.load": torch.ones(4)})
+    plain, loss = objective(Bigram(), batch), objective(Bigram(aux=aux), batch)
+    torch.testing.assert_close(loss.total, plain.total + 6)
+    torch.testing.assert_close(loss.metrics, {"loss": plain.metrics["loss"], "blocks.0.ffn.balance": torch.tensor(6.0)})
+    assert not any(value.requires_grad for value in loss.metrics.values())
+    loss.total.backward()
+    assert weight.grad == 2
+    assert torch.equal(loss.stats["blocks.0.ffn.load"], torch.ones(4))
+
+
+def test_a_batch_without_a_counted_token_has_loss_and_gradients_zero(objective: Causal, batch: Batch) -> None:
+    model = Bigram()
+    loss = objective(model, batch._replace(targets=torch.full_like(batch.targets, IGNORED)))
+    loss.total.backward()
+    assert loss.total == 0
+    assert all(torch.count_nonzero(parameter.grad) == 0 for parameter in model.parameters())
+
+
+def test_bf16_logits_are_summed_in_fp32(objective: Causal, batch: Batch) -> None:
+    model = Bigram(torch.bfloat16)
+    loss = objective(model, batch)
+    logits = model.head(model.features(batch)[0])
+    assert loss.total.dtype == torch.float32
+    torch.testing.assert_close(loss.total, F.cross_entropy(logits.double().flatten(0, 1), batch.targets.flatten(), reduction="sum").float())
+
+
+def test_a_model_that_knows_nothing_has_loss_ln_of_the_vocabulary(objective: Causal, batch: Batch) -> None:
+    model = Bigram()
+    nn.init.zeros_(model.out.weight)
+    assert (objective(model, batch).total / objective.count(batch)).item() == pytest.approx(math.log(V), rel=1e-6)
