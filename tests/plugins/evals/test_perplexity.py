@@ -112,9 +112,7 @@ numbers = st.lists(st.tuples(st.floats(0.1, 1e4), st.integers(1, 1000)), min_siz
 
 @settings(max_examples=50)
 @given(numbers, st.floats(0.5, 100))
-def test_ratio_is_linear_in_its_numerator_and_equals_the_mean_where_denominators_are_equal(
-    rows: list[tuple[float, int]], by: float
-) -> None:
+def test_ratio_is_linear_in_its_numerator_and_a_mean_where_denominators_are_equal(rows: list[tuple[float, int]], by: float) -> None:
     y, x = (list(column) for column in zip(*rows))
     value, error = ratio(y, x)
     scaled, scaled_error = ratio([by * item for item in y], x)

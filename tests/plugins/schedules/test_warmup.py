@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_no_step_has_rate_zero_none_exceeds_the_peak_and_the_warmup_rises(name: 
     factors = [factor(step, total) for step in range(total)]
     assert all(0 < value <= 1 for value in factors)
     rising = rising_steps(warmup, total)
-    assert all(earlier < later for earlier, later in zip(factors[:rising], factors[1 : rising + 1]) if later < 1)
+    assert all(earlier < later for earlier, later in pairwise(factors[: rising + 1]))
     if rising < total:
         assert factors[rising] == 1
 
@@ -53,7 +54,7 @@ def test_no_step_has_rate_zero_none_exceeds_the_peak_and_the_warmup_rises(name: 
 def test_after_the_peak_the_factor_only_falls_and_the_run_ends_at_the_floor(name: str, total: int, warmup: float, floor: float) -> None:
     factor = schedule(name, warmup=warmup, floor=floor)
     after = [factor(step, total) for step in range(rising_steps(warmup, total), total + 1)]
-    assert all(earlier >= later - 1e-12 for earlier, later in zip(after, after[1:]))
+    assert all(earlier >= later - 1e-12 for earlier, later in pairwise(after))
     assert after[-1] == pytest.approx(floor)
     assert min(after) >= floor - 1e-12
 
