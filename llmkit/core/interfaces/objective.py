@@ -47,9 +47,10 @@ class Batch(NamedTuple):
 class Loss(NamedTuple):
     """What an objective returns.
 
-    total    scalar: a *sum* over the counted tokens, never a mean; the loop divides by the true global count
-    metrics  name -> scalar sum over the counted tokens, detached; the loop divides it as well
-    stats    name -> tensor, summed over micro-batches and ranks and handed to `after_step`
+    total    scalar, fp32, in nats: a *sum* over the counted tokens, never a mean; the loop divides by the true global count
+    metrics  name -> scalar sum over the counted tokens, detached; the loop divides it as well. `loss` is the one that is
+             reported as `train_loss`: the cross-entropy alone, comparable between objectives
+    stats    name -> tensor, summed over micro-batches and ranks and handed to `after_step`: pass on `aux.stats`
     """
 
     total: Tensor
@@ -72,18 +73,51 @@ class LanguageModule(Protocol):
 class Objective(nn.Module):
     """A loss, built with `(params, site)`. It runs inside the prepared module, so that DDP, FSDP and compile see one forward.
 
-    Its own parameters (a value head, multi-token heads) are saved under `objective.`.
+    `__init__` and `forward` are to be written, and nothing else. Its own parameters (a value head,
+    multi-token heads) are saved under `objective.`, initialised and grouped like all others; the model's are reached only
+    through `model.features` and `model.head`. `site.width` is d_model.
+
+    A whole one, with the component that its plugin's hook returns:
+
+        class SmoothedParams(Params):
+            smoothing: float = Field(0.1, ge=0, lt=1, description="part of the target spread over the whole vocabulary")
+
+        class Smoothed(Objective):
+            def __init__(self, params: SmoothedParams, site: Site) -> None:
+                super().__init__()
+                self.smoothing = params.smoothing
+
+            def forward(self, model: LanguageModule, batch: Batch) -> Loss:
+                h, aux = model.features(batch)                                   # (B, T, D)
+                log_p = F.log_softmax(model.head(h).float(), dim=-1)             # (B, T, V)
+                counted = batch.targets != IGNORED                               # (B, T)
+                weights = counted.float() if batch.weights is None else counted * batch.weights
+                target = log_p.gather(-1, batch.targets.clamp(min=0)[..., None])[..., 0]
+                smoothed = (1 - self.smoothing) * target + self.smoothing * log_p.mean(dim=-1)
+                total = -(smoothed * weights).sum() + sum(aux.losses.values())
+                return Loss(total, {"loss": -(target * weights).sum().detach()}, aux.stats)
+
+        Component(Kind.objective, "acme.smoothed", SmoothedParams, "llmkit_acme.objectives:Smoothed", "label smoothing")
     """
 
     def prepare(self, batch: Batch, services: Any) -> Batch:
-        """Before the step, outside the graph: generation or frozen models, for what post-training needs."""
+        """Before the step, outside the graph: generation or frozen models, for what post-training needs. May be left out."""
         return batch
 
     def count(self, batch: Batch) -> Tensor:
-        """Scalar: what `total` will be divided by, known before any forward; summed over ranks and micro-batches once a step."""
+        """Scalar: what `total` will be divided by, known before any forward; summed over ranks and micro-batches once a step.
+
+        May be left out: it is the sum of the weights of all targets that are not -100.
+        """
         counted = batch.targets != IGNORED
         return counted.sum() if batch.weights is None else (batch.weights * counted).sum()
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
-        """The sum of the loss over the counted tokens, from `model.features(batch)` and `model.head`."""
+        """The sum of the loss over the counted tokens, from `model.features(batch)` and `model.head`.
+
+        batch  a micro-batch of one rank, (B, T); a row may have no counted token, and then adds 0 and a gradient of 0
+
+        Of two batches and of both as one the totals must be equal: no mean, nothing that looks across rows. The softmax is in
+        fp32. No side effect, no `.item()`, no shape that depends on values: it is compiled, and run twice under checkpointing.
+        """
         raise NotImplementedError

@@ -24,7 +24,38 @@ class NamedParameter(NamedTuple):
 
 
 class Optimizer:
-    """Builds a torch optimizer, with `(params)`. Its parameters have `lr`: the peak, which the schedule multiplies."""
+    """Builds a torch optimizer, with `(params)`. Its parameters have `lr`: the peak, which the schedule multiplies.
+
+    Only `build` is to be written. The loop calls it once, then for each step: averages the gradients over all counted tokens
+    of all ranks, clips their norm, sets `group["lr"] = group["initial_lr"] * schedule(step, total)`, and calls `step()`.
+    Weights and gradients are fp32 whatever the model computes in; under FSDP they are shards, so one whose update needs a
+    whole matrix declares `offers={"whole_matrices"}`.
+
+    A whole one, with the component that its plugin's hook returns:
+
+        class SignParams(Params):
+            lr: float = Field(1e-4, gt=0, description="the size of every update")
+            momentum: float = Field(0.9, ge=0, lt=1, description="how much of the last direction stays")
+
+        class SignDescent(Optimizer):
+            def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
+                group = {"params": [item.parameter for item in parameters], "initial_lr": self.params.lr}
+                return SignSGD([group], {"lr": self.params.lr, "momentum": self.params.momentum})
+
+        class SignSGD(torch.optim.Optimizer):
+            @torch.no_grad()
+            def step(self, closure=None):
+                for group in self.param_groups:
+                    for parameter in group["params"]:
+                        if parameter.grad is None:
+                            continue
+                        state = self.state[parameter]
+                        mean = state.setdefault("mean", torch.zeros_like(parameter))
+                        mean.lerp_(parameter.grad, 1 - group["momentum"])
+                        parameter.sub_(mean.sign(), alpha=group["lr"])
+
+        Component(Kind.optimizer, "acme.sign", SignParams, "llmkit_acme.optimizers:SignDescent", "the sign of the averaged gradient")
+    """
 
     def __init__(self, params: Any) -> None:
         self.params = params
@@ -32,13 +63,18 @@ class Optimizer:
     def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
         """A torch optimizer over all of them, grouped by role as the method wants it.
 
-        Every group carries `initial_lr`, its own peak learning rate; the loop sets `lr = initial_lr * schedule`. All state that
-        decides the next update lies in `state_dict()`, in tensors and numbers.
+        parameters  every trained parameter of the model and the objective, once each (a tied head is the embedding), in the
+                    same order every time. They lie on the device that trains; on the meta device no kernel runs
+
+        Every parameter is in exactly one group, and the groups come in the same order every time: saved state is matched by it.
+        Every group carries `initial_lr`, its own peak learning rate. All state that decides the next update lies in
+        `state_dict()`, in tensors and numbers; after `load_state_dict` the next step is bit for bit what it would have been.
+        A parameter without a gradient is left as it is.
         """
         raise NotImplementedError
 
     def train_mode(self) -> None:
-        """Called before training goes on after an evaluation or a checkpoint (schedule-free methods need it)."""
+        """Called before training goes on after an evaluation or a checkpoint (schedule-free methods need it). May be left out."""
 
     def eval_mode(self) -> None:
-        """Called before an evaluation or a checkpoint."""
+        """Called before an evaluation or a checkpoint. May be left out."""
