@@ -56,7 +56,7 @@ class Hub(Source):
             return datasets.load_dataset_builder(**self._arguments())
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        import datasets  # type: ignore[import-untyped]
+        import datasets
 
         streaming = self._is_large() if self.params.streaming is None else self.params.streaming
         with _told(self.params):
@@ -82,7 +82,5 @@ def _told(params: HubParams) -> Iterator[None]:
     try:
         yield
     except (DatasetsError, ValueError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"hub source: cannot load {params.name!r} (config {params.config!r}, split {params.split!r}): {first_line}"
-        ) from error
+        reason = str(error.__cause__ or error).strip() or type(error).__name__
+        raise UserError(f"hub source: cannot load {params.name!r} (config {params.config!r}, split {params.split!r}): {reason}") from error

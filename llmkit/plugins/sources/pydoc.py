@@ -90,6 +90,9 @@ def _of_module(path: Path) -> list[str]:
 
 
 def _in_order(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and the statements below it. Expressions, most of any tree, hold no docstring and are not visited."""
     yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _in_order(child)
+    for field in ("body", "handlers", "orelse", "finalbody"):
+        below = getattr(node, field, ())
+        for child in below if isinstance(below, list) else ():
+            yield from _in_order(child)
