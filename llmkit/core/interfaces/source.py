@@ -26,7 +26,29 @@ class Document:
 
 
 class Source:
-    """A stream of documents, built with `(params)`."""
+    """A stream of documents, built with `(params)`. Both methods are to be written. It is plain Python: no torch, no tensor.
+
+    A whole one, with the component that its plugin's hook returns:
+
+        class LinesParams(Params):
+            path: str = Field(description="a UTF-8 file with a document on every line")
+
+        class Lines(Source):
+            def documents(self, shard: int, of: int) -> Iterator[Document]:
+                path = self.params.path
+                try:
+                    with open(path, encoding="utf-8") as file:
+                        for number, line in islice(enumerate(file), shard, None, of):
+                            yield Document(f"{path}#{number}", line.strip(), "acme.lines")
+                except OSError as error:
+                    raise UserError(f"lines source: cannot read {path!r}: {error.strerror}") from error
+
+            def fingerprint(self) -> str:
+                status = os.stat(self.params.path)
+                return f"{self.params.path}:{status.st_size}:{status.st_mtime_ns}"
+
+        Component(Kind.source, "acme.lines", LinesParams, "llmkit_acme.lines:Lines", "a document on every line of a file")
+    """
 
     def __init__(self, params: Any) -> None:
         self.params = params
@@ -35,7 +57,8 @@ class Source:
         """The documents of shard `shard` of `of`, in an order that is the same every time.
 
         The shards together are all documents, each once; `documents(0, 1)` is the whole. Memory does not grow with the
-        input. Raises `UserError` naming the file or the name where it cannot be read.
+        input. It is called again for another pass. A blank document is left out by whoever reads. Raises `UserError` naming the
+        file or the name where it cannot be read.
         """
         raise NotImplementedError
 

@@ -11,11 +11,60 @@ PADDING = "<|pad|>"
 
 
 class Tokenizer:
-    """A tokenizer. Made by `train` (from text, or at once where it learns nothing) or by `load`.
+    """Text to integers and back. Made by `train` (from text, or at once where it learns nothing) or by `load`.
 
     Its parameters have `vocab_size` (a field, or a property that reads no heavy library): the ids that the model has rows for,
-    special tokens included. Plain text never makes a special token; with `specials=True`, special tokens that are written
-    in the text become themselves. Nothing is added at either end of a text.
+    special tokens included. Three laws: `decode(encode(text)) == text` for every text, unless the tokenizer normalises; plain
+    text never makes a special token, while with `specials=True` those that are written in the text become themselves; nothing
+    is added at either end of a text. It is plain Python: no torch, no tensor. `encode_batch`, `pad_id`, `bos_id` and
+    `stop_ids` may be left out.
+
+    A whole one, with the component that its plugin's hook returns:
+
+        class NibblesParams(Params):
+            @property
+            def vocab_size(self) -> int:
+                return 18
+
+        class Nibbles(Tokenizer):
+            vocab_size = 18
+            special_tokens = {END_OF_TEXT: 16, PADDING: 17}
+
+            @classmethod
+            def train(cls, params, texts):
+                return cls()
+
+            @classmethod
+            def load(cls, params, directory):
+                return cls()
+
+            def save(self, directory):
+                (directory / "nibbles.txt").write_text("two hexadecimal digits a byte")
+
+            def encode(self, text, *, specials=False):
+                pieces = re.split("(<[|]endoftext[|]>|<[|]pad[|]>)", text) if specials else [text]
+                return [index for piece in pieces for index in self._piece(piece, specials)]
+
+            def _piece(self, piece, specials):
+                if specials and piece in self.special_tokens:
+                    return [self.special_tokens[piece]]
+                return [int(digit, 16) for digit in piece.encode("utf-8", "replace").hex()]
+
+            def encode_offsets(self, text):
+                lengths = [2 * len(character.encode("utf-8", "replace")) for character in text]
+                return self.encode(text), [(place, place + 1) for place, length in enumerate(lengths) for _ in range(length)]
+
+            def decode(self, ids, *, skip_specials=True):
+                if not skip_specials:
+                    names = {index: name for name, index in self.special_tokens.items()}
+                    ids = [nibble for index in ids for nibble in (self.encode(names[index]) if index in names else [index])]
+                digits = "".join(f"{index:x}" for index in ids if index < 16)
+                return bytes.fromhex(digits[: len(digits) // 2 * 2]).decode("utf-8", "replace")
+
+            def fingerprint(self):
+                return "nibbles-1"
+
+        Component(Kind.tokenizer, "acme.nibbles", NibblesParams, "llmkit_acme.nibbles:Nibbles", "two ids a byte")
     """
 
     learns: ClassVar[bool] = False
@@ -23,7 +72,11 @@ class Tokenizer:
 
     @classmethod
     def train(cls, params: Any, texts: Iterable[str]) -> Self:
-        """A tokenizer with these parameters; `texts` is read once, and not at all where `learns` is False."""
+        """A tokenizer with these parameters.
+
+        texts   the training documents, read once, one at a time; empty where `learns` is False
+        return  deterministic: the same texts give the same ids, for the result is kept by the hash of what it was made from
+        """
         raise NotImplementedError
 
     @classmethod
@@ -32,7 +85,10 @@ class Tokenizer:
         raise NotImplementedError
 
     def save(self, directory: Path) -> None:
-        """Write `tokenizer.json` and what else is needed into an existing directory; transformers can load it."""
+        """Write what `load` needs into an existing directory.
+
+        As `tokenizer.json` and `tokenizer_config.json`, which transformers loads, wherever their form can express it.
+        """
         raise NotImplementedError
 
     @property
@@ -82,5 +138,5 @@ class Tokenizer:
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """A hash of everything that decides the ids: token shards record it."""
+        """A hash of everything that decides the ids, the same after `save` and `load`: token files record it."""
         raise NotImplementedError

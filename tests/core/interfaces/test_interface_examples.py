@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterable, Sequence
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +25,26 @@ from llmkit.core.interfaces.ffn import Aux
 from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Objective
 from llmkit.core.interfaces.optimizer import NamedParameter, Optimizer
 from llmkit.core.interfaces.schedule import Schedule
+from llmkit.core.interfaces.source import Source
+from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING, Tokenizer
 from llmkit.core.kinds import Kind
 from llmkit.core.site import Site
 
-PUBLIC = ("Component", "Kind", "Params", "Schedule", "Optimizer", "Objective", "Evaluator", "Loss", "Document", "Site", "Batch")
+PUBLIC = (
+    "Component",
+    "Kind",
+    "Params",
+    "Source",
+    "Tokenizer",
+    "Schedule",
+    "Optimizer",
+    "Objective",
+    "Evaluator",
+    "Loss",
+    "Document",
+    "Site",
+    "Batch",
+)
 IN_SCOPE: dict[str, Any] = {name: getattr(llmkit, name) for name in PUBLIC}
 IN_SCOPE |= {
     "Field": Field,
@@ -39,6 +59,12 @@ IN_SCOPE |= {
     "Evaluation": Evaluation,
     "Score": Score,
     "UserError": UserError,
+    "END_OF_TEXT": END_OF_TEXT,
+    "PADDING": PADDING,
+    "Iterator": Iterator,
+    "islice": islice,
+    "os": os,
+    "re": re,
 }
 
 
@@ -120,3 +146,27 @@ def test_the_evaluator_counts_what_was_copied() -> None:
     assert evaluation.scores == [Score("copied", 0.5, pytest.approx((0.25 / 3) ** 0.5), 4)]
     with pytest.raises(UserError, match=r"acme\.copying needs documents"):
         evaluator(Echo())
+
+
+@pytest.mark.parametrize("text", ["", "plain", "naïve 世界 🦙", "<|endoftext|> in <|pad|> text"])
+def test_the_tokenizer_keeps_the_three_laws(text: str) -> None:
+    chosen = example(Tokenizer)
+    tokenizer = chosen.component.resolve().train(chosen.params, ())
+    ids, spans = tokenizer.encode_offsets(text)
+    assert tokenizer.decode(ids) == text and ids == tokenizer.encode(text) and all(index < 16 for index in ids)
+    assert len(ids) == 2 * len(text.encode()) and [text[start:end] for start, end in spans[::2]] == [c for c in text for _ in c.encode()]
+    assert tokenizer.decode(tokenizer.encode(text, specials=True), skip_specials=False) == text
+    assert tokenizer.encode("a<|endoftext|>", specials=True) == [6, 1, tokenizer.eos_id]
+    assert tokenizer.vocab_size == chosen.params.vocab_size == 18 and tokenizer.bos_id == 16 and tokenizer.pad_id == 17
+
+
+def test_the_source_gives_each_line_to_one_shard(tmp_path: Path) -> None:
+    file = tmp_path / "lines.txt"
+    file.write_text("one\ntwo\nthree\n", encoding="utf-8")
+    source = example(Source, path=str(file)).make()
+    assert [[document.text for document in source.documents(shard, 2)] for shard in range(2)] == [["one", "three"], ["two"]]
+    before = source.fingerprint()
+    file.write_text("four\n", encoding="utf-8")
+    assert source.fingerprint() != before
+    with pytest.raises(UserError, match="cannot read"):
+        list(example(Source, path=str(tmp_path / "none")).make().documents(0, 1))
