@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
 from llmkit.core.kinds import Kind
+
+if TYPE_CHECKING:
+    from llmkit.core.site import Site
 
 Traits: TypeAlias = frozenset[str] | Callable[[Any], Iterable[str]]
 
@@ -22,6 +25,14 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, validate_default=True)
+
+    def check(self, site: Site) -> Iterable[str]:
+        """What is wrong with these parameters at this place, a sentence each: called before anything is built.
+
+        `site` has the numbers of the model (`d_model`, `max_seq_len`, ...). What depends on the parameters alone belongs in
+        a pydantic validator.
+        """
+        return ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,156 @@
+"""A decoder-only language model out of components: embeddings, blocks, a final norm, a head.
+
+Tensors travel, modules do not: what layers share (position tables, masks, caches) arrives as an argument.
+Shapes: B batch, T tokens, D model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from llmkit.core.interfaces.attention import Caches, Context, visible
+from llmkit.core.interfaces.ffn import Aux
+from llmkit.core.interfaces.objective import Batch
+from llmkit.core.interfaces.optimizer import Role
+from llmkit.core.site import Site
+from llmkit.core.spec import BlockSpec, ModelSpec, Spec
+from llmkit.model.block import Block
+from llmkit.model.positions import PositionBroker
+
+
+class Decoder(nn.Module):
+    """The model of a spec. Its module names are the spec's addresses and the saved keys.
+
+    `model(ids)` gives logits; with `caches`, tokens are read in chunks. Padding has position -1.
+    """
+
+    _no_split_modules: ClassVar[list[str]] = ["Block"]
+
+    def __init__(self, spec: Spec) -> None:
+        super().__init__()
+        self.spec = spec
+        model, vocab_size = spec.model, spec.vocab_size
+        site = Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, vocab_size, address="model")
+        self.embedding = nn.Embedding(vocab_size, model.d_model)
+        self.position = site.make("position", model.position) if _embeds(model) else None
+        broker = PositionBroker(site)
+        self.blocks = nn.ModuleList(_blocks(model, site, broker))
+        self.positions = nn.ModuleDict(broker.modules)
+        self.norm = site.make("norm", model.norm or model.block_at(model.n_layers - 1).norm)
+        self.head = nn.Linear(model.d_model, vocab_size, bias=False)
+        self.roles: dict[str, Role] = {"embedding.weight": "embedding", "head.weight": "head"}
+        self.tied = model.tie_embeddings
+        self.tie_weights()
+        # A window that attentions share is masked once a forward pass.
+        self.windows = {getattr(block.attention, "window", None) for block in self.blocks}
+
+    def forward(
+        self, ids: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None, caches: Caches | None = None
+    ) -> Tensor:
+        """ids (B, T) int64 -> logits (B, T, V).
+
+        positions  (B, T) int64, -1 for padding; 0..T-1, or where the caches stand, unless given
+        segments   (B, T) int64: packed documents do not see each other
+        caches     from `new_caches`; they are read, added to, and advanced. Not together with segments: `ValueError`
+        """
+        h, _ = self._hidden(ids, positions, segments, caches)
+        logits: Tensor = self.head(h)
+        return logits
+
+    def features(self, batch: Batch) -> tuple[Tensor, Aux]:
+        """Final hidden states (B, T, D) of a training batch, and the auxiliary results of all blocks by address."""
+        return self._hidden(batch.ids, batch.positions, batch.segments, None)
+
+    def new_caches(self, batch: int, max_len: int) -> Caches:
+        """Empty caches for `batch` rows of up to `max_len` positions, in the dtype and on the device of the model."""
+        like = self.embedding.weight
+        seen = torch.zeros(batch, dtype=torch.int64, device=like.device)
+        return Caches(seen, [block.attention.new_cache(batch, max_len, like=like.detach()) for block in self.blocks])  # type: ignore[union-attr, operator]
+
+    def tie_weights(self) -> None:
+        """Make the head the embedding table again, where the spec says so: after `to_empty`, after loading."""
+        if self.tied:
+            self.head.weight = self.embedding.weight
+
+    def reset_buffers(self) -> None:
+        """Rebuild the non-persistent buffers of every component that has a `reset_buffers`, after `to_empty`."""
+        for module in self.modules():
+            reset = getattr(module, "reset_buffers", None)
+            if module is not self and reset is not None:
+                reset()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The embedding: accelerate looks for it."""
+        return self.embedding
+
+    def get_output_embeddings(self) -> nn.Linear:
+        """The head: accelerate looks for it."""
+        return self.head
+
+    def _hidden(self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, caches: Caches | None) -> tuple[Tensor, Aux]:
+        ctx = self._context(ids, positions, segments, caches)
+        x = self.embedding(ids)
+        if self.position is not None:
+            x = self.position.embed(x, ctx.positions.clamp(min=0))
+        total = Aux({}, {})
+        for index, block in enumerate(self.blocks):
+            x, aux = block(x, ctx, None if caches is None else caches.layers[index])
+            _collect(total, aux, f"blocks.{index}")
+        if caches is not None:
+            caches.seen.add_((ctx.positions >= 0).sum(dim=1))
+        return self.norm(x), total
+
+    def _context(self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, caches: Caches | None) -> Context:
+        if caches is not None and segments is not None:
+            raise ValueError("packed documents cannot be read with a cache: give `segments` or `caches`, not both")
+        plain = positions is None and segments is None and caches is None
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+            if caches is not None:
+                positions = positions + caches.seen[:, None]
+        known = positions.clamp(min=0)
+        tables = {key: module.tables(known) for key, module in self.positions.items()}  # type: ignore[operator]
+        masks = (
+            {}
+            if caches is not None
+            else {
+                window: visible(positions, positions, window, segments, segments)
+                for window in self.windows
+                if window is not None or not plain
+            }
+        )
+        return Context(positions, tables, segments, masks, plain)
+
+
+def _embeds(model: ModelSpec) -> bool:
+    return "embed" in model.position.component.offered(model.position.params)
+
+
+def _blocks(model: ModelSpec, site: Site, broker: PositionBroker) -> list[Block]:
+    """All blocks, after a first pass on the meta device that only finds out which positions they ask for."""
+    with torch.device("meta"):
+        for name, spec in {name: model.block_at(model.layers().index(name)) for name in model.layers()}.items():
+            Block(spec, _site(site, name, spec, 0, broker.note(_position_name(name, spec))))
+    blocks = []
+    for layer, name in enumerate(model.layers()):
+        spec = model.block_at(layer)
+        serve = broker.serve(_position_name(name, spec), spec.position or model.position)
+        blocks.append(Block(spec, _site(site, name, spec, layer, serve)))
+    return blocks
+
+
+def _position_name(name: str | None, spec: BlockSpec) -> str:
+    return "main" if spec.position is None else name or "block"
+
+
+def _site(site: Site, name: str | None, spec: BlockSpec, layer: int, serve: Any) -> Site:
+    address = "model.block" if name is None else f"model.blocks.{name}"
+    return Site(site.d_model, site.d_model, site.n_layers, layer, site.max_seq_len, site.vocab_size, address=address, serve=serve)
+
+
+def _collect(total: Aux, aux: Aux, address: str) -> None:
+    total.losses.update({f"{address}.{name}": loss for name, loss in aux.losses.items()})
+    total.stats.update({f"{address}.{name}": stat for name, stat in aux.stats.items()})
