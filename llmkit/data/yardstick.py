@@ -5,6 +5,9 @@ from __future__ import annotations
 import lzma
 from typing import NamedTuple
 
+from llmkit.core.spec import Spec
+from llmkit.data.prepare import split_documents
+
 SMALLEST_DICTIONARY = 1 << 26
 LARGEST_DICTIONARY = 1536 << 20
 
@@ -28,6 +31,14 @@ def compression_yardsticks(train_text: str, validation_text: str) -> Yardsticks:
         alone=bits * _xz_size(validation, len(validation)),
         after_training=bits * (together - _xz_size(train, len(train) + len(validation))),
     )
+
+
+def yardsticks_of(spec: Spec) -> Yardsticks:
+    """The yardsticks of a spec's own text, each side's documents joined by line ends."""
+    sides: tuple[list[str], list[str]] = ([], [])
+    for held_out, document in split_documents(spec):
+        sides[held_out].append(document.text)
+    return compression_yardsticks(*("\n".join(side) for side in sides))
 
 
 def _xz_size(text: bytes, span: int) -> int:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
-from llmkit.data.yardstick import compression_yardsticks
+from llmkit.core.spec import Spec
+from llmkit.data.prepare import split_documents
+from llmkit.data.yardstick import compression_yardsticks, yardsticks_of
 
 
 def words(seed: int, n: int) -> str:
@@ -27,3 +30,10 @@ def test_text_that_was_seen_in_training_costs_next_to_nothing() -> None:
     text = words(1, 3000)
     yardsticks = compression_yardsticks(words(2, 50_000) + text, text)
     assert yardsticks.after_training < 0.05 < 3 < yardsticks.alone
+
+
+def test_a_specs_yardsticks_are_those_of_its_two_sides(make_spec: Callable[..., Spec]) -> None:
+    spec = make_spec(words(3, 4000).replace(" ", "\n"))
+    train = "\n".join(document.text for held_out, document in split_documents(spec) if not held_out)
+    validation = "\n".join(document.text for held_out, document in split_documents(spec) if held_out)
+    assert yardsticks_of(spec) == compression_yardsticks(train, validation)
