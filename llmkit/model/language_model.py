@@ -49,7 +49,7 @@ class ModelLM:
 
     @property
     def max_seq_len(self) -> int:
-        return self.model.max_seq_len
+        return self.model.spec.model.max_seq_len
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[LogLikelihood]:
         """Each (context, continuation), in order.
