@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from itertools import groupby, islice
 from typing import TypeVar
 
 import torch
@@ -17,11 +17,11 @@ from llmkit.core.interfaces.objective import Batch
 from llmkit.core.interfaces.source import Document
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.model.decoder import Decoder
-from llmkit.model.generate import generate
+from llmkit.model.generate import evaluating, generate
 
 T = TypeVar("T")
 
-HEAD_TOKENS = 2048
+HEAD_TOKENS = 1024
 """Tokens whose logits exist at once: with a large vocabulary, those of a whole batch would be the largest tensor by far."""
 
 ENCODED_DOCUMENTS = 256
@@ -122,19 +122,23 @@ class ModelLM:
         """A completion a prompt, in order. A prompt too long is cut on the left."""
         room = max(self.max_seq_len - max_new_tokens, 1)
         starts = [[self.tokenizer.bos_id, *ids][-room:] for ids in self.tokenizer.encode_batch(prompts)]
-        completions: list[str] = []
-        with evaluating(self.model):
-            for some in _chunks(starts, self.batch_size):
+        # Equal prompts go into different calls, each with a seed of its own: what a row gets does not depend on its batch.
+        times = _occurrences(starts)
+        completions = [""] * len(starts)
+        order = sorted(range(len(starts)), key=lambda index: (times[index], -len(starts[index])))
+        for time, some in groupby(order, key=times.__getitem__):
+            for chunk in _chunks(some, self.batch_size):
                 made = generate(
                     self.model,
-                    some,
+                    [starts[index] for index in chunk],
                     max_new_tokens=max_new_tokens,
                     temperature=temperature,
-                    seed=seed,
+                    seed=seed + (time << 32),
                     stop_ids=self.tokenizer.stop_ids,
                     vocab_limit=self.tokenizer.vocab_size,
                 )
-                completions += [self.tokenizer.decode(ids) for ids in made]
+                for index, ids in zip(chunk, made, strict=True):
+                    completions[index] = self.tokenizer.decode(ids)
         return completions
 
 
@@ -183,24 +187,18 @@ def token_nats(model: Decoder, h: Tensor, targets: Tensor) -> tuple[Tensor, Tens
     return torch.cat(nats), torch.cat(greedy)
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Without gradients and in evaluation mode; afterwards every module is in the mode it was in.
-
-    `no_grad` and not `inference_mode`, whose tensors no later backward pass may touch: a module that keeps one would break training.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
+
+
+def _occurrences(rows: Sequence[Sequence[int]]) -> list[int]:
+    """For each row, how many equal ones stand before it."""
+    earlier: Counter[tuple[int, ...]] = Counter()
+    counts = []
+    for row in map(tuple, rows):
+        counts.append(earlier[row])
+        earlier[row] += 1
+    return counts
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -15,6 +15,7 @@ from llmkit.core.interfaces.source import Document
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
+from llmkit.model.generate import generate
 from llmkit.model.language_model import ModelLM
 from llmkit.runtime import load_spec
 
@@ -165,9 +166,7 @@ def test_greedy_says_whether_the_model_would_have_written_it(model: Decoder, tok
 
 
 def test_a_continuation_too_long_is_refused_with_both_lengths(model: Decoder, tokenizer: Tokenizer) -> None:
-    with pytest.raises(
-        UserError, match=f"of {MAX_SEQ_LEN + 1} tokens is longer than the {MAX_SEQ_LEN} that the model reads"
-    ):
+    with pytest.raises(UserError, match=f"of {MAX_SEQ_LEN + 1} tokens is longer than the {MAX_SEQ_LEN} that the model reads"):
         lm(model, tokenizer).loglikelihood([("", "x" * (MAX_SEQ_LEN + 1))])
     assert lm(model, tokenizer).loglikelihood([("context", "x" * MAX_SEQ_LEN)])[0].tokens == MAX_SEQ_LEN
 
@@ -198,7 +197,15 @@ def test_generation_does_not_depend_on_batching_and_repeats_with_its_seed(model:
     options: dict[str, Any] = {"max_new_tokens": 8, "temperature": 1.0}
     one, all_at_once = (lm(model, tokenizer, size).generate(prompts, seed=5, **options) for size in (1, 4))
     assert one == all_at_once
+    assert one[0] != one[3], "equal prompts are samples, not copies"
     assert one != lm(model, tokenizer).generate(prompts, seed=6, **options)
+
+
+def test_a_prompt_too_long_is_cut_on_the_left(model: Decoder, tokenizer: Tokenizer) -> None:
+    long = "x" * 100 + "abcdefgh"
+    ids = tokenizer.encode(long)[-(MAX_SEQ_LEN - 4) :]
+    made = generate(model, [ids], max_new_tokens=4, temperature=0, stop_ids=tokenizer.stop_ids, vocab_limit=tokenizer.vocab_size)
+    assert lm(model, tokenizer).generate([long], max_new_tokens=4) == [tokenizer.decode(made[0])]
 
 
 def test_every_module_is_left_in_the_mode_it_was_in(tokenizer: Tokenizer) -> None:
