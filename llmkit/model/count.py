@@ -1,0 +1,167 @@
+"""What a model costs, from its spec alone: parameters, floating-point operations and cache bytes, by address.
+
+Everything is read off the model itself on the meta device, which has shapes and no values, so that a component of anyone's is
+accounted for without saying anything, and 405 billion parameters take seconds and no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from llmkit import runtime
+from llmkit.core.catalog import Catalog
+from llmkit.core.component import Chosen
+from llmkit.core.spec import Spec
+from llmkit.model.build import build
+from llmkit.model.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many numbers are learned.
+
+    total          each once: a tied head is the embedding
+    embedding      the token table and any position table
+    non_embedding  the others
+    """
+
+    total: int
+    embedding: int
+    non_embedding: int
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations a token: exact matrix products of a sequence of max_seq_len tokens, divided by its length.
+
+    A multiply-add is two. Attention counts as T x T, whatever the mask; element-wise work and look-ups count as nothing.
+    """
+
+    forward: float
+    training: float
+    """Three times the forward pass: the backward pass has two products for each of its own."""
+
+
+@dataclass(frozen=True)
+class ComponentRow:
+    """One slot of the spec. `parameters` is summed over all layers that use it, and over what is nested in it."""
+
+    address: str
+    kind: str
+    type: str
+    distribution: str
+    version: str
+    revision: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Account:
+    """What `llmkit build` tells. `kv_cache_bytes_per_token`: what all layers remember of one token, at two bytes a number."""
+
+    name: str
+    parameters: Parameters
+    flops_per_token: Flops
+    kv_cache_bytes_per_token: int
+    components: tuple[ComponentRow, ...]
+
+
+@dataclass(frozen=True)
+class _Noted(Chosen):
+    """A slot that notes what is made of it: whatever a component calls its nested module, it is found again."""
+
+    made: list[Any]
+
+    def make(self, *arguments: Any) -> Any:
+        module = super().make(*arguments)
+        self.made.append(module)
+        return module
+
+
+def account(spec: Spec, catalog: Catalog | None = None) -> Account:
+    """Parameters, FLOPs and cache bytes of a spec, in total and by address. Draws no value and reads no data."""
+    noted: Spec = _noted(spec)
+    model = build(noted, device="meta")
+    parameters = _parameters(model)
+    forward = forward_flops(model, spec.model.max_seq_len) / spec.model.max_seq_len
+    return Account(
+        spec.name,
+        parameters,
+        Flops(forward, 3 * forward),
+        kv_cache_bytes_per_token(model),
+        tuple(_rows(noted, model, runtime.catalog() if catalog is None else catalog)),
+    )
+
+
+def forward_flops(model: Decoder, length: int) -> int:
+    """Matrix products of one forward pass over a sequence. The model is on meta and is spent afterwards.
+
+    A component that has `flops(length)` is taken at its word and not run: where products depend on values (a router), or a
+    kernel hides them, only it knows.
+    """
+    told = 0
+    for module in _outermost_that_tell(model):
+        told += int(module.flops(length))  # type: ignore[operator]
+        module.forward = _unchanged
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.empty(1, length, dtype=torch.int64, device="meta"))
+    return told + int(counter.get_total_flops())
+
+
+def kv_cache_bytes_per_token(model: Decoder) -> int:
+    """What `new_cache` holds for one token, over all layers, at two bytes a number."""
+    like = torch.empty((), dtype=torch.bfloat16, device="meta")
+    return sum(block.attention.new_cache(1, 1, like=like).nbytes for block in model.blocks)  # type: ignore[operator, union-attr]
+
+
+def _outermost_that_tell(module: nn.Module) -> Iterable[nn.Module]:
+    for child in module.children():
+        if hasattr(child, "flops"):
+            yield child
+        else:
+            yield from _outermost_that_tell(child)
+
+
+def _unchanged(x: Tensor, *_: Any, **__: Any) -> Tensor:
+    return x
+
+
+def _parameters(model: Decoder) -> Parameters:
+    tables = [model.embedding, model.positions, *([] if model.position is None else [model.position])]
+    embedding = _count(tables)
+    total = _count([model])
+    return Parameters(total, embedding, total - embedding)
+
+
+def _count(modules: Sequence[nn.Module]) -> int:
+    """Parameters of all modules, each once."""
+    return sum(parameter.numel() for parameter in {id(p): p for module in modules for p in module.parameters()}.values())
+
+
+def _rows(noted: Spec, model: Decoder, catalog: Catalog) -> Iterable[ComponentRow]:
+    # What was made and not kept (the model builds blocks to ask what they need) is no part of it.
+    kept = set(map(id, model.modules()))
+    for address, kind, chosen in noted.slots():
+        origin = catalog.entry(kind, chosen.type).origin
+        made = [module for module in chosen.made if id(module) in kept] if isinstance(chosen, _Noted) else []
+        yield ComponentRow(address, str(kind), chosen.type, origin.distribution, origin.version, chosen.component.revision, _count(made))
+
+
+def _noted(value: Any) -> Any:
+    """The same spec, part or parameters, in which every slot notes what is made of it."""
+    if isinstance(value, Chosen):
+        return _Noted(value.component, _noted(value.params), [])
+    if isinstance(value, BaseModel):
+        return value.model_copy(update={name: _noted(getattr(value, name)) for name in type(value).model_fields})
+    if isinstance(value, dict):
+        return {key: _noted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_noted(item) for item in value)
+    return value
