@@ -40,6 +40,8 @@ def evaluate_run(
 
     Example: llmkit eval runs/tiny --evals perplexity --data notes.txt
     """
+    import torch
+
     from llmkit.model.language_model import ModelLM
     from llmkit.runtime import catalog
     from llmkit.train.run import load_run
@@ -47,8 +49,9 @@ def evaluate_run(
     texts = [read_document(path) for path in data or ()]
     loaded = load_run(run)
     chosen = chosen_evaluators(loaded.spec, evals, catalog())
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
     lm = ModelLM(
-        loaded.model,
+        loaded.model.to(device),
         loaded.tokenizer,
         seq_len=loaded.spec.seq_len,
         batch_size=batch_size,
