@@ -64,12 +64,17 @@ class ComponentRow:
 
 @dataclass(frozen=True)
 class Account:
-    """What `llmkit build` tells. `kv_cache_bytes_per_token`: what all layers remember of one token, at two bytes a number."""
+    """What `llmkit build` tells.
+
+    kv_cache_bytes_per_token  what all layers remember of one token, at two bytes a number whatever the precision
+    kv_cache_bytes            of one row of max_seq_len tokens: less than so many times as much where windows forget
+    """
 
     name: str
     parameters: Parameters
     flops_per_token: Flops
     kv_cache_bytes_per_token: int
+    kv_cache_bytes: int
     components: tuple[ComponentRow, ...]
 
 
@@ -95,7 +100,8 @@ def account(spec: Spec, catalog: Catalog | None = None) -> Account:
         spec.name,
         parameters,
         Flops(forward, 3 * forward),
-        kv_cache_bytes_per_token(model),
+        kv_cache_bytes(model, 1),
+        kv_cache_bytes(model, spec.model.max_seq_len),
         tuple(_rows(noted, model, runtime.catalog() if catalog is None else catalog)),
     )
 
@@ -115,10 +121,10 @@ def forward_flops(model: Decoder, length: int) -> int:
     return told + int(counter.get_total_flops())
 
 
-def kv_cache_bytes_per_token(model: Decoder) -> int:
-    """What `new_cache` holds for one token, over all layers, at two bytes a number."""
+def kv_cache_bytes(model: Decoder, length: int) -> int:
+    """What `new_cache` holds for one row of so many tokens, over all layers, at two bytes a number."""
     like = torch.empty((), dtype=torch.bfloat16, device="meta")
-    return sum(block.attention.new_cache(1, 1, like=like).nbytes for block in model.blocks)  # type: ignore[operator, union-attr]
+    return sum(block.attention.new_cache(1, length, like=like).nbytes for block in model.blocks)  # type: ignore[operator, union-attr]
 
 
 def _outermost_that_tell(module: nn.Module) -> Iterable[nn.Module]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 
@@ -53,35 +54,31 @@ def generate(
     Raises `UserError` where an argument is out of range, a prompt has no token, or a row would outgrow the model.
     """
     _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
-    if not prompts or max_new_tokens == 0:
-        return [[] for _ in prompts]
-    chances = [_generator(seed, prompt, prompts[:row].count(prompt)) for row, prompt in enumerate(prompts)]
-    device = next(model.parameters()).device
     rows: list[list[int]] = [[] for _ in prompts]
+    if not prompts or max_new_tokens == 0:
+        return rows
+    device = next(model.parameters()).device
+    chances = _chances(seed, prompts)
     finished = [False] * len(prompts)
     with evaluating(model):
         caches = model.new_caches(len(prompts), max(map(len, prompts)) + max_new_tokens)
-        logits = _prefill(model, prompts, caches)[:, :vocab_limit]
-        if bool(logits.isnan().any()):
-            raise UserError(
-                "the model's logits are not numbers, so there is nothing to sample; its training diverged: take an earlier checkpoint"
-            )
-        for step in range(1, max_new_tokens + 1):
-            probabilities, ids = candidates(logits, temperature=temperature, top_k=top_k, top_p=top_p)
+        logits = _prefill(model, prompts, caches)
+        for step in range(max_new_tokens):
+            probabilities, ids = candidates(logits[:, :vocab_limit], temperature=temperature, top_k=top_k, top_p=top_p)
             uniform = torch.stack([torch.rand((), generator=chance) for chance in chances]).to(device)
             chosen = draw(probabilities, ids, uniform)
             for row, token in enumerate(chosen.tolist()):
                 finished[row] = finished[row] or token in stop_ids
-                if not finished[row]:
-                    rows[row].append(token)
-                    if on_token is not None:
-                        on_token(row, token)
-            if all(finished) or step == max_new_tokens:
+                if finished[row]:
+                    continue
+                rows[row].append(token)
+                if on_token is not None:
+                    on_token(row, token)
+            if all(finished) or step + 1 == max_new_tokens:
                 break
-            # A finished row goes on as padding: it costs its place, but the shapes stay.
-            at = [-1 if done else len(prompt) + step - 1 for prompt, done in zip(prompts, finished, strict=True)]
-            positions = torch.tensor(at, device=device)[:, None]
-            logits = model(chosen[:, None], positions=positions, caches=caches)[:, -1, :vocab_limit]
+            # A finished row goes on as padding: it keeps its place, and the shapes stay.
+            places = [-1 if done else len(prompt) + step for prompt, done in zip(prompts, finished, strict=True)]
+            logits = model(chosen[:, None], positions=torch.tensor(places, device=device)[:, None], caches=caches)[:, -1]
     return rows
 
 
@@ -152,10 +149,15 @@ def _shorten(prompt: int, new: int, limit: int) -> str:
     return ", or ".join(ways) or "shorten both"
 
 
-def _generator(seed: int, prompt: Sequence[int], occurrence: int) -> torch.Generator:
-    """The chances of one row: a function of the seed and the prompt, and of how many equal prompts stand before it."""
-    key = hashlib.sha256(f"generate:{seed}:{occurrence}:{','.join(map(str, prompt))}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
+def _chances(seed: int, prompts: Sequence[Sequence[int]]) -> list[torch.Generator]:
+    """A generator a row: a function of the seed and the prompt, and of how many equal prompts stand before it."""
+    seen: Counter[tuple[int, ...]] = Counter()
+    generators = []
+    for prompt in map(tuple, prompts):
+        key = hashlib.sha256(f"generate:{seed}:{seen[prompt]}:{','.join(map(str, prompt))}".encode()).digest()
+        generators.append(torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True)))
+        seen[prompt] += 1
+    return generators
 
 
 def _prefill(model: Decoder, prompts: Sequence[Sequence[int]], caches: Caches) -> Tensor:
@@ -169,10 +171,12 @@ def _prefill(model: Decoder, prompts: Sequence[Sequence[int]], caches: Caches) -
     device = next(model.parameters()).device
     ids, positions = ids.to(device), positions.to(device)
     chunk = max(PREFILL_TOKENS // len(prompts), 1)
-    logits = ids.new_zeros(0)
+    logits = torch.empty(0)
     for start in range(0, width, chunk):
         part = slice(start, start + chunk)
         logits = model(ids[:, part], positions=positions[:, part], caches=caches)[:, -1]
+    if bool(logits.isnan().any()):
+        raise UserError("the model's logits are not numbers: its training diverged; take an earlier checkpoint, or train with a lower rate")
     return logits
 
 

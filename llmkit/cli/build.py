@@ -1,0 +1,109 @@
+"""`llmkit build`: what a spec costs, before anything is trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from llmkit.cli.output import Json, Set, person, print_json, result
+from llmkit.core.errors import UserError
+
+if TYPE_CHECKING:
+    from llmkit.core.spec import Spec
+    from llmkit.model.count import Account
+
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Also write an untrained run, with initial values, to a new directory.")
+]
+
+BYTES_A_NUMBER = {"fp32": 4, "bf16": 2}
+
+
+def build_model(
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec file, or recipe:NAME for one that ships.")],
+    out: Out = None,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Validate a spec, build it without values, and account for it: parameters, FLOPs, cache bytes.
+
+    Example: llmkit build recipe:llama3-8b --set model.n_layers=16
+    """
+    from llmkit.model.count import account
+    from llmkit.runtime import catalog, load_spec
+
+    installed = catalog()
+    loaded = load_spec(spec, overrides or (), installed)
+    if out is not None:
+        refuse_occupied(out)
+    counted = account(loaded, installed)
+    if out is not None:
+        write_run(loaded, out)
+    if as_json:
+        print_json(asdict(counted))
+    else:
+        show(counted, loaded)
+
+
+def refuse_occupied(out: Path) -> None:
+    """A run is written to a new or an empty directory."""
+    from llmkit.train.run import RunDirectory
+
+    if RunDirectory(out).occupied():
+        raise UserError(f"--out {str(out)!r} is not empty; name a new directory, or empty that one first")
+
+
+def write_run(spec: Spec, out: Path) -> None:
+    """Draw the initial values and write them."""
+    from llmkit.train.run import write_initialised
+
+    person.print(f"writing the initial values of {spec.name}", style="dim", markup=False)
+    write_initialised(spec, out)
+    person.print(f"wrote {out}", markup=False)
+
+
+def show(counted: Account, spec: Spec) -> None:
+    """Tables on a terminal, plain lines elsewhere."""
+    totals = _totals(counted, spec)
+    rest = counted.parameters.total - sum(row.parameters for row in counted.components if row.address.startswith("model."))
+    if not result.is_terminal:
+        for row in counted.components:
+            result.print(f"{row.address} {row.type} {row.distribution} {row.parameters}", markup=False, soft_wrap=True)
+        result.print(f"embedding and head {rest}")
+        for name, value in totals:
+            result.print(f"{name}: {value}", markup=False, soft_wrap=True)
+        return
+    table = Table("address", "type", "from", title=counted.name)
+    table.add_column("parameters", justify="right")
+    for row in counted.components:
+        table.add_row(row.address, row.type, f"{row.distribution} {row.version}", f"{row.parameters:,}" if row.parameters else "")
+    table.add_row("embedding and head", "", "", f"{rest:,}")
+    result.print(table)
+    summary = Table.grid(padding=(0, 2))
+    for name, value in totals:
+        summary.add_row(name, value)
+    result.print(summary)
+
+
+def _totals(counted: Account, spec: Spec) -> list[tuple[str, str]]:
+    parameters, flops = counted.parameters, counted.flops_per_token
+    length = spec.model.max_seq_len
+    memory = ", ".join(f"{_quantity(parameters.total * size)}B in {name}" for name, size in BYTES_A_NUMBER.items())
+    return [
+        ("parameters", f"{parameters.total:,} ({parameters.embedding:,} of them embedding)"),
+        ("memory of the parameters", memory),
+        (f"FLOPs a token at {length:,} tokens", f"{_quantity(flops.forward)} forward, {_quantity(flops.training)} training"),
+        ("KV cache a token", f"{counted.kv_cache_bytes_per_token:,} bytes, {_quantity(counted.kv_cache_bytes)}B when full"),
+    ]
+
+
+def _quantity(number: float) -> str:
+    """Three digits and a decimal prefix: 124439808 is `124 M`."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E"]
+    while number >= 999.5 and len(prefixes) > 1:
+        number, prefixes = number / 1000, prefixes[1:]
+    return f"{number:.3g} {prefixes[0]}"
