@@ -1,0 +1,46 @@
+"""Laws of feed-forward networks besides those of a decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from llmkit.core.interfaces.ffn import Aux
+from llmkit.testing.law import Law, LawBroken
+from llmkit.testing.laws.decoder import module_of
+from llmkit.testing.model import same
+from llmkit.testing.subject import WIDTH, Subject
+
+
+def every_token_by_itself(subject: Subject) -> None:
+    """A token has the result that it has alone, wherever it stands."""
+    ffn = module_of(subject)
+    x = torch.randn(2, 4, WIDTH, generator=torch.Generator().manual_seed(0))
+    whole, _ = _run(ffn, x)
+    if whole.shape != x.shape:
+        raise LawBroken(f"{tuple(x.shape)} becomes {tuple(whole.shape)}")
+    for row in range(2):
+        for place in range(4):
+            alone, _ = _run(ffn, x[row : row + 1, place : place + 1])
+            same(alone[0, 0], whole[row, place], f"token {place} of row {row} of (2, 4, {WIDTH}) differs from itself alone")
+
+
+def auxiliary_losses_are_sums_over_rows(subject: Subject) -> None:
+    """Auxiliary losses are scalars, and a batch has the sum of those of its rows, so that accumulation equals the big batch."""
+    ffn = module_of(subject)
+    x = torch.randn(3, 4, WIDTH, generator=torch.Generator().manual_seed(0))
+    _, aux = _run(ffn, x)
+    for name, loss in aux.losses.items():
+        if loss.dim():
+            raise LawBroken(f"the loss {name!r} has shape {tuple(loss.shape)}; it must be a scalar")
+        rows = sum((_run(ffn, x[row : row + 1])[1].losses[name] for row in range(3)), torch.zeros(()))
+        same(loss, rows, f"the loss {name!r} of 3 rows is not the sum of the losses of each")
+
+
+def _run(ffn: nn.Module, x: Tensor) -> tuple[Tensor, Aux]:
+    with torch.no_grad():
+        found = ffn(x)
+    return found if isinstance(found, tuple) else (found, Aux({}, {}))
+
+
+LAWS = (Law(every_token_by_itself), Law(auxiliary_losses_are_sums_over_rows))
