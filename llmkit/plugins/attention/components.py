@@ -17,9 +17,13 @@ class MHAParams(Params):
     """Every query head has a key and value head of its own."""
 
     n_heads: PositiveInt = Field(description="query heads", examples=[4])
-    head_width: PositiveInt | None = Field(None, description="channels of a head; d_model / n_heads unless given")
-    bias: bool | Literal["qkv"] = Field(False, description="biases: none, on all four projections, or on queries, keys and values only")
-    window: PositiveInt | None = Field(None, description="a token sees itself and the window - 1 tokens before it; all unless given")
+    head_width: PositiveInt | None = Field(None, description="channels of a head; d_model / n_heads unless given", examples=[6])
+    bias: bool | Literal["qkv"] = Field(
+        False, description="biases: none, on all four projections, or on queries, keys and values only", examples=[True, "qkv"]
+    )
+    window: PositiveInt | None = Field(
+        None, description="a token sees itself and the window - 1 tokens before it; all unless given", examples=[3]
+    )
 
     @property
     def kv_heads(self) -> int:

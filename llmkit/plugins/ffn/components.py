@@ -17,8 +17,12 @@ class MLPParams(Params):
     """Two matrices and an activation between them."""
 
     d_ff: PositiveInt | None = Field(None, description="hidden width; 4 d_model unless given")
-    activation: Activation = Field("gelu", description="gelu, gelu_tanh (its approximation), relu, relu2 (squared) or silu")
-    bias: bool = Field(False, description="whether the projections have biases")
+    activation: Activation = Field(
+        "gelu",
+        description="gelu, gelu_tanh (its approximation), relu, relu2 (squared) or silu",
+        examples=["gelu_tanh", "relu", "relu2", "silu"],
+    )
+    bias: bool = Field(False, description="whether the projections have biases", examples=[True])
 
     def hidden(self, d_model: int) -> int:
         """The hidden width in a model of this width."""
@@ -31,7 +35,7 @@ class GLUParams(Params):
     d_ff: PositiveInt | None = Field(
         None, description="hidden width; 8/3 d_model, rounded up to a multiple of 64, unless given: as many weights as an mlp"
     )
-    bias: bool = Field(False, description="whether the projections have biases")
+    bias: bool = Field(False, description="whether the projections have biases", examples=[True])
 
     def hidden(self, d_model: int) -> int:
         """The hidden width in a model of this width."""

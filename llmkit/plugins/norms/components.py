@@ -19,7 +19,7 @@ class LayerNormParams(Params):
     """Layer normalisation with a scale and, unless refused, a bias."""
 
     eps: float = Field(1e-5, gt=0, description="added to the variance, so that a constant row stays finite")
-    bias: bool = Field(True, description="whether there is a bias beside the scale")
+    bias: bool = Field(True, description="whether there is a bias beside the scale", examples=[False])
 
 
 class NoNormParams(Params):

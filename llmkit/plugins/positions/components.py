@@ -61,9 +61,19 @@ class RopeParams(Params):
 
     theta: float = Field(10000.0, gt=0, description="the base: channel pair i turns by theta^(-2i/width) radians a token")
     layout: Literal["half", "interleaved"] = Field(
-        "half", description="which channels are a pair: i and i + width/2 (Hugging Face), or 2i and 2i + 1 (the paper, Meta's files)"
+        "half",
+        description="which channels are a pair: i and i + width/2 (Hugging Face), or 2i and 2i + 1 (the paper, Meta's files)",
+        examples=["interleaved"],
     )
-    scaling: Scaling = Field(NoScaling(), description="how frequencies change for a longer context: none, linear, llama3 or yarn")
+    scaling: Scaling = Field(
+        NoScaling(),
+        description="how frequencies change for a longer context: none, linear, llama3 or yarn",
+        examples=[
+            {"type": "linear", "factor": 4.0},
+            {"type": "llama3", "factor": 8.0, "original_max_seq_len": 16},
+            {"type": "yarn", "factor": 4.0, "original_max_seq_len": 8},
+        ],
+    )
 
     def check(self, site: Site) -> Iterable[str]:
         """Channels turn in pairs."""

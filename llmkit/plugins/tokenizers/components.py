@@ -53,7 +53,7 @@ class BytesParams(OwnSpecials):
 class BpeParams(OwnSpecials):
     """Parameters of `bpe`."""
 
-    vocab_size: int = Field(description="ids, special tokens included; it sizes the model even where training yields fewer")
+    vocab_size: int = Field(description="ids, special tokens included; it sizes the model even where training yields fewer", examples=[400])
     min_frequency: int = Field(2, ge=1, description="how often a pair must occur to be merged")
     pattern: Literal["gpt4", "gpt2"] = Field("gpt4", description="how text is cut before merging: no token crosses a cut")
     digits: int = Field(3, ge=1, le=3, description="longest run of digits in one token (pattern gpt4)")
