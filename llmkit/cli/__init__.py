@@ -8,11 +8,13 @@ from llmkit.cli.build import build_model
 from llmkit.cli.evaluate import evaluate_run
 from llmkit.cli.generate import generate_text
 from llmkit.cli.output import run_app
+from llmkit.cli.train import train_spec
 
 app = typer.Typer(name="llmkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 app.command("build")(build_model)
 app.command("eval")(evaluate_run)
 app.command("generate")(generate_text)
+app.command("train")(train_spec)
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ y = down(gelu(gate(x)) * up(x))    GeGLU
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -20,7 +20,7 @@ class Pretrained(FastTokenizer):
     """Reads `tokenizer.json`, or GPT-2's pair of vocabulary and merges. Its special tokens and their roles are its own."""
 
     @classmethod
-    def train(cls, params: PretrainedParams, texts: Iterable[str]) -> Self:  # noqa: ARG003
+    def train(cls, params: PretrainedParams, texts: Iterable[str]) -> Self:
         return cls._from(params, find(params.path))
 
     @classmethod

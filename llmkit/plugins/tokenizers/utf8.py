@@ -24,7 +24,7 @@ class Utf8(Tokenizer):
         self.params = params
 
     @classmethod
-    def train(cls, params: BytesParams, texts: Iterable[str]) -> Self:  # noqa: ARG003
+    def train(cls, params: BytesParams, texts: Iterable[str]) -> Self:
         return cls(params)
 
     @classmethod

@@ -1,0 +1,36 @@
+"""The filled spec: every default written, so that a run can be read without the llmkit that made it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmkit.core.spec import Spec
+
+
+def filled(spec: Spec) -> dict[str, Any]:
+    """The spec as YAML writes it, every default included, and under `derived` what follows from the rest.
+
+    `derived` is for a person: loading ignores it and computes it again.
+    """
+    document: dict[str, Any] = spec.model_dump(mode="json")
+    document["derived"] = {"model.vocab_size": spec.vocab_size, "train.seq_len": spec.seq_len, "train.steps": spec.steps}
+    return document
+
+
+def differences(left: Spec, right: Spec) -> list[tuple[str, Any, Any]]:
+    """(address, value on the left, value on the right) of everything that differs; None where one side lacks it."""
+    ours, theirs = (_leaves(spec.model_dump(mode="json"), "") for spec in (left, right))
+    return [(address, ours.get(address), theirs.get(address)) for address in {**ours, **theirs} if ours.get(address) != theirs.get(address)]
+
+
+def _leaves(value: Any, address: str) -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        items = value.items()
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        items = dict(enumerate(value)).items()
+    else:
+        return {address: value}
+    found: dict[str, Any] = {}
+    for key, item in items:
+        found.update(_leaves(item, f"{address}.{key}" if address else str(key)))
+    return found

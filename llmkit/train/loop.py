@@ -1,0 +1,385 @@
+"""The training loop: from a spec to a trained run.
+
+Four laws. The sequences of a step are a pure function of (seed, step). The loss is a sum over the counted tokens of all ranks
+and micro-batches, divided by their true number once, so that accumulation, ranks and micro-batches change nothing but rounding.
+Nothing but the checkpoint decides how a run goes on. Whatever happens, the last complete checkpoint stays.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from llmkit.core.catalog import Catalog
+from llmkit.core.errors import UserError
+from llmkit.core.interfaces.objective import Batch
+from llmkit.core.site import Site
+from llmkit.core.spec import Spec
+from llmkit.data.batches import Batches
+from llmkit.data.prepare import Prepared, prepare
+from llmkit.model.build import build
+from llmkit.model.init import initialise, named_parameters_with_roles
+from llmkit.runtime import catalog as installed
+from llmkit.train import checkpoint as checkpoints
+from llmkit.train import precision, world
+from llmkit.train.progress import Reporter, Silent
+from llmkit.train.record import manifest_of, resolved
+from llmkit.train.resume import Start, start
+from llmkit.train.run import RunDirectory
+from llmkit.train.signals import Interrupted, StopWish
+from llmkit.train.step import TrainStep
+from llmkit.train.validate import sample, validate
+
+
+class Diverged(Exception):
+    """The loss or the gradient is no longer a number."""
+
+
+@dataclass
+class Progressed:
+    """How far the run has come: optimizer steps, tokens trained on, and the last step's mean loss."""
+
+    step: int = 0
+    tokens: int = 0
+    loss: float | None = None
+
+
+def train(
+    spec: Spec, *, out: Path, resume: str = "auto", catalog: Catalog | None = None, reporter: Reporter | None = None
+) -> dict[str, Any]:
+    """Train a spec into the directory `out` and return what `llmkit train --json` prints.
+
+    Under a launcher it is called on every rank, and returns the same on each. Raises `UserError` for what the user can mend,
+    `Interrupted` where it was asked to stop (the checkpoint is complete), `Diverged` where the loss is no longer a number.
+    """
+    catalog = catalog or installed()
+    reporter = reporter if reporter is not None and world.rank_from_environment() == 0 else Silent()
+    directory = RunDirectory(out)
+    begin = start(spec, directory, resume, reporter.say)
+    if begin.finished is not None:
+        reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
+        return begin.finished
+    # Before the process group exists, so that ranks which wait for the file lock time out nowhere.
+    prepared = _prepare(spec, reporter)
+    accelerator = world.begin(spec.train.trackers, str(out))
+    try:
+        world.agree(accelerator, catalog.fingerprint)
+        return Trainer(spec, directory, prepared, accelerator, catalog, reporter).run(begin)
+    finally:
+        accelerator.end_training()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+class Trainer:
+    """One run: everything that a step needs, made once."""
+
+    def __init__(
+        self, spec: Spec, directory: RunDirectory, prepared: Prepared, accelerator: Accelerator, catalog: Catalog, reporter: Reporter
+    ) -> None:
+        self.directory, self.prepared, self.accelerator, self.reporter = directory, prepared, accelerator, reporter
+        self.device = accelerator.device
+        self.spec = spec = resolved(spec, self.device)
+        self.catalog = catalog
+        self.batches = Batches(
+            prepared.train,
+            seq_len=spec.seq_len,
+            batch_size=spec.train.batch_size,
+            seed=spec.train.seed,
+            mask_documents=spec.data.mask_documents,
+        )
+        self.model = build(spec)
+        self.root = TrainStep(self.model, _objective(spec))
+        initialise(self.root.objective, spec.train.seed)
+        self.parameters = named_parameters_with_roles(self.root)
+        self.optimizer_component = spec.train.optimizer.make()
+        self.schedule = spec.train.schedule.make()
+        self.root.to(self.device)
+        optimizer = self.optimizer_component.build(self.parameters)
+        if spec.train.compile:
+            for block in self.model.blocks:
+                block.compile()
+        self.module: nn.Module
+        self.module, self.optimizer = accelerator.prepare(self.root, optimizer)
+        self.scaler = precision.scaler(spec.train.precision, self.device)
+        self.done = Progressed()
+        self.per_rank = _share(spec.train.batch_size, accelerator.num_processes)
+        self.micro = min(spec.train.micro_batch_size or self.per_rank, self.per_rank)
+
+    def run(self, begin: Start) -> dict[str, Any]:
+        """Train to the last step, evaluate, and record the result."""
+        resumed = self._restore(begin)
+        if self.accelerator.is_main_process:
+            self._record_start()
+        self.accelerator.wait_for_everyone()
+        self.accelerator.init_trackers(self.spec.name)
+        self._introduce(resumed)
+        began = time.perf_counter()
+        first = self.done.tokens
+        saved = self.done.step if begin.checkpoint is not None else -1
+        with StopWish() as wish:
+            while self.done.step < self.spec.steps:
+                stop = self._step(wish)
+                due = self._due(self.spec.train.checkpoint_every)
+                if (due or stop or self.done.step == self.spec.steps) and saved != self.done.step:
+                    self._save()
+                    saved = self.done.step
+                if stop and self.done.step < self.spec.steps:
+                    raise Interrupted(self._how_to_go_on(), 128 + stop)
+                self._look()
+        seconds = time.perf_counter() - began
+        return self._finish(resumed, (self.done.tokens - first) / seconds if self.done.tokens > first else None)
+
+    def _step(self, wish: StopWish) -> int:
+        """One optimizer step; the signal that any rank was sent, or 0."""
+        began = time.perf_counter()
+        step, spec = self.done.step, self.spec
+        # Dropout and whatever else draws in forward: keyed by the step, so that resuming needs no history.
+        torch.manual_seed(_step_seed(spec.train.seed, step, self.accelerator.process_index))
+        items = self.batches.items(step)
+        micros = self._micro_batches(items)
+        count, stop = world.total(self.accelerator, sum(self.root.objective.count(batch) for batch in micros), wish.signal)
+        if count == 0:
+            raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
+        rate = self._set_learning_rate(step)
+        losses = [self._backward(batch, count, last=index == len(micros) - 1) for index, batch in enumerate(micros)]
+        norm = self._clip()
+        stats = _summed([stats for _, stats in losses])
+        (loss,) = world.total(self.accelerator, sum(loss for loss, _ in losses) / count)
+        self._check_finite(step, loss, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._after_step(stats)
+        self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss)
+        seconds = time.perf_counter() - began
+        self._record_step(items.tolist(), rate, norm, seconds)
+        return int(stop) // self.accelerator.num_processes if stop else 0
+
+    def _micro_batches(self, items: Any) -> list[Batch]:
+        rank = self.accelerator.process_index
+        mine = items[rank * self.per_rank : (rank + 1) * self.per_rank]
+        parts = [mine[at : at + self.micro] for at in range(0, len(mine), self.micro)]
+        return [self.root.objective.prepare(self.batches.batch(part).to(self.device), None) for part in parts]
+
+    def _backward(self, batch: Batch, count: float, *, last: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """The summed loss of a micro-batch, with its part of the gradient added: DDP averages over ranks, hence the world's size."""
+        with self._unsynchronised(last), precision.autocast(self.spec.train.precision, self.device):
+            total, metrics, stats = self.module(batch)
+        with self._unsynchronised(last):
+            self.scaler.scale(total * (self.accelerator.num_processes / count)).backward()
+        return metrics.get("loss", total.detach()), stats
+
+    def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
+        """Gradients travel once a step: with the last micro-batch."""
+        if last or self.accelerator.num_processes == 1:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.accelerator.no_sync(self.module)
+        return context
+
+    def _set_learning_rate(self, step: int) -> float:
+        factor = self.schedule(step, self.spec.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _clip(self) -> float:
+        self.scaler.unscale_(self.optimizer)
+        largest = math.inf if self.spec.train.grad_clip is None else self.spec.train.grad_clip
+        return float(nn.utils.clip_grad_norm_([one.parameter for one in self.parameters], largest))
+
+    def _check_finite(self, step: int, loss: float, norm: float) -> None:
+        # fp16's scaler skips a step whose gradients overflowed, and lowers the scale: that is no divergence.
+        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return
+        raise Diverged(
+            f"at step {step + 1} the loss is {loss} and the gradient norm {norm}; the run's last checkpoint is as it was. "
+            "lower train.optimizer.lr, lengthen the warm-up, or look at that step in ledger.jsonl"
+        )
+
+    def _after_step(self, stats: dict[str, Tensor]) -> None:
+        if not stats:
+            return
+        summed = {name: self.accelerator.reduce(value, reduction="sum") for name, value in stats.items()}
+        for address, module in self.model.named_modules():
+            after = getattr(module, "after_step", None)
+            mine = {name.removeprefix(f"{address}."): value for name, value in summed.items() if name.startswith(f"{address}.")}
+            if after is not None and mine:
+                after(mine)
+
+    def _record_step(self, items: list[int], rate: float, norm: float, seconds: float) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        row: dict[str, Any] = {
+            "step": self.done.step,
+            "tokens": self.done.tokens,
+            "loss": self.done.loss,
+            "learning_rate": rate,
+            "grad_norm": norm if math.isfinite(norm) else None,
+            "seconds": seconds,
+            "tokens_per_second": self.spec.train.batch_size * self.spec.seq_len / seconds,
+        }
+        self.directory.append("ledger", {"step": self.done.step, "items": items, "loss": row["loss"], "grad_norm": row["grad_norm"]})
+        self.directory.append("metrics", row)
+        self.accelerator.log({key: value for key, value in row.items() if key != "step" and value is not None}, step=self.done.step)
+        self.reporter.step(row, self.spec.steps)
+
+    def _look(self) -> None:
+        """Evaluate and sample on the way, where it is due; the end does both itself."""
+        if self.done.step == self.spec.steps:
+            return
+        if self._due(self.spec.train.eval_every):
+            self._evaluate(self.spec.train.eval_sequences)
+        if self._due(self.spec.train.sample_every):
+            self._sample()
+
+    def _due(self, every: int | None) -> bool:
+        return every is not None and self.done.step % every == 0
+
+    def _evaluate(self, limit: int | None) -> dict[str, float]:
+        with self._evaluating():
+            found = validate(self.spec, self.root, self.prepared, self.accelerator, limit)
+        if self.accelerator.is_main_process:
+            self.directory.append("metrics", {"step": self.done.step, "tokens": self.done.tokens, **found})
+            self.accelerator.log(found, step=self.done.step)
+            self.reporter.say(
+                f"step {self.done.step}: validation loss {found['val_loss']:.4f}, {found['val_bits_per_byte']:.4f} bits per byte"
+            )
+        return found
+
+    def _sample(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        with self._evaluating():
+            texts = sample(self.spec, self.model, self.prepared.tokenizer)
+        for prompt, text in zip(self.spec.train.sample_prompts, texts, strict=True):
+            self.directory.append("samples", {"step": self.done.step, "prompt": prompt, "text": text})
+            self.reporter.say(f"step {self.done.step}: {prompt}»{text}«")
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Schedule-free optimizers evaluate and save other weights than they train."""
+        self.optimizer_component.eval_mode()
+        try:
+            yield
+        finally:
+            self.optimizer_component.train_mode()
+
+    def _restore(self, begin: Start) -> int | None:
+        found = begin.checkpoint
+        if found is None:
+            return None
+        found.load_model(self.root)
+        if found.step > 0:
+            found.load_optimizer(_raw(self.optimizer), self.parameters)
+        trainer = found.trainer()
+        if "scaler" in trainer:
+            self.scaler.load_state_dict(trainer["scaler"])
+        self.done = Progressed(found.step, trainer["tokens"], trainer.get("loss"))
+        return found.step
+
+    def _record_start(self) -> None:
+        self.directory.begin(self.spec, manifest_of(self.spec, self.catalog, self.prepared), self.prepared.tokenizer_directory)
+        self.directory.cut(self.done.step)
+
+    def _save(self) -> None:
+        """Every rank has the same weights: the first writes them, the others wait."""
+        if self.accelerator.is_main_process:
+            trainer = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
+            if self.scaler.is_enabled():
+                trainer["scaler"] = self.scaler.state_dict()
+            with self._evaluating():
+                checkpoints.write(
+                    self.directory.checkpoints,
+                    self.done.step,
+                    self.root,
+                    optimizer=_raw(self.optimizer),
+                    parameters=self.parameters,
+                    trainer=trainer,
+                )
+            checkpoints.prune(self.directory.checkpoints, self.spec.train.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def _introduce(self, resumed: int | None) -> None:
+        size = sum(one.parameter.numel() for one in self.parameters)
+        spec, ranks = self.spec, self.accelerator.num_processes
+        self.reporter.say(
+            f"{spec.name}: {size:,} parameters, {spec.steps:,} steps of {spec.train.batch_size} x {spec.seq_len} tokens, "
+            f"{spec.train.precision} on {ranks} x {self.device.type}" + ("" if resumed is None else f"; going on from step {resumed}")
+        )
+        if world.asked_for() > self.accelerator.num_processes:
+            self.reporter.say(
+                f"warning: {world.asked_for()} processes were asked for and {self.accelerator.num_processes} runs; "
+                "use `llmkit train --processes N` or torchrun"
+            )
+
+    def _finish(self, resumed: int | None, speed: float | None) -> dict[str, Any]:
+        found = self._evaluate(None)
+        if self.spec.train.sample_every is not None:
+            self._sample()
+        result: dict[str, Any] = {
+            "run": str(self.directory.root),
+            "step": self.done.step,
+            "tokens": self.done.tokens,
+            "train_loss": self.done.loss,
+            **found,
+            "tokens_per_second": speed,
+            "resumed_from": resumed,
+        }
+        if self.accelerator.is_main_process:
+            self.directory.record_result(result)
+        self.accelerator.wait_for_everyone()
+        return result
+
+    def _how_to_go_on(self) -> str:
+        return f"stopped at step {self.done.step} of {self.spec.steps} with a complete checkpoint; the same command goes on from there"
+
+
+def _prepare(spec: Spec, reporter: Reporter) -> Prepared:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        prepared = prepare(spec, progress=reporter.preparing)
+    for warning in caught:
+        reporter.say(f"warning: {warning.message}")
+    return prepared
+
+
+def _objective(spec: Spec) -> Any:
+    model = spec.model
+    return spec.train.objective.make(
+        Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, spec.vocab_size, address="train.objective")
+    )
+
+
+def _share(batch_size: int, ranks: int) -> int:
+    if batch_size % ranks:
+        raise UserError(f"train.batch_size {batch_size} cannot be shared evenly by {ranks} processes; change one of them")
+    return batch_size // ranks
+
+
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    return hash((seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def _summed(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    for stats in parts:
+        for name, value in stats.items():
+            total[name] = total[name] + value if name in total else value
+    return total
+
+
+def _raw(optimizer: Any) -> torch.optim.Optimizer:
+    """The torch optimizer inside accelerate's wrapper."""
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner

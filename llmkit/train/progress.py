@@ -1,0 +1,81 @@
+"""What a person sees while a run trains: a progress bar on a terminal, plain lines elsewhere; both on stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINES = 20
+"""How many plain lines tell a whole run where there is no terminal."""
+
+
+class Reporter(Protocol):
+    """Told what happens; the loop knows no more of the screen than this."""
+
+    def say(self, text: str) -> None:
+        """A line for a person."""
+
+    def preparing(self, stage: str, done: int, total: int | None) -> None:
+        """Text is being read, a tokenizer trained, tokens written."""
+
+    def step(self, row: dict[str, Any], total: int) -> None:
+        """A training step is done."""
+
+
+class Silent:
+    """Says nothing: ranks other than the first, and callers from Python."""
+
+    def say(self, text: str) -> None: ...
+
+    def preparing(self, stage: str, done: int, total: int | None) -> None: ...
+
+    def step(self, row: dict[str, Any], total: int) -> None: ...
+
+
+class Screen:
+    """Writes to a console. Use it in a `with`, so that the terminal is left clean however the run ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=self.console, transient=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def preparing(self, stage: str, done: int, total: int | None) -> None:
+        if stage != self._stage:
+            self._stage = stage
+            self.say(f"preparing data: {stage}")
+
+    def step(self, row: dict[str, Any], total: int) -> None:
+        words = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
+        if self._bar is not None:
+            if self._task is None:
+                self._bar.start()
+                self._task = self._bar.add_task(words, total=total)
+            self._bar.update(self._task, completed=row["step"], description=words)
+            return
+        if row["step"] % max(total // LINES, 1) == 0 or row["step"] == total:
+            left = (total - row["step"]) * row["seconds"]
+            self.say(f"step {row['step']}/{total}  {words}  lr {row['learning_rate']:.2e}  {_clock(left)} left")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

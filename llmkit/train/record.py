@@ -1,0 +1,24 @@
+"""What a run writes down about itself before its first step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from llmkit.core.catalog import Catalog
+from llmkit.core.spec import Spec
+from llmkit.data.prepare import Prepared
+from llmkit.train import precision
+
+
+def resolved(spec: Spec, device: torch.device) -> Spec:
+    """The spec with what `auto` became on this device: a run is resumed with that, wherever it goes on."""
+    became = precision.resolve(spec.train.precision, device)
+    return spec.model_copy(update={"train": spec.train.model_copy(update={"precision": became})})
+
+
+def manifest_of(spec: Spec, catalog: Catalog, prepared: Prepared | None = None) -> dict[str, Any]:
+    """What a run records: versions, components and revisions, git state, hardware, and the fingerprints of its data where it has some."""
+    fingerprints = {} if prepared is None else {"data": prepared.fingerprint, "tokenizer": prepared.tokenizer.fingerprint()}
+    return {"catalog": catalog.fingerprint, "fingerprints": fingerprints}

@@ -1,0 +1,74 @@
+"""Where a run goes on: which checkpoint, and whether the spec still describes the same experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmkit.core.errors import UserError
+from llmkit.core.filled import differences
+from llmkit.core.spec import Spec
+from llmkit.train import checkpoint as checkpoints
+from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.run import RunDirectory, named_checkpoint
+
+MAY_CHANGE = (
+    "name", "requires", "eval", "data.cache", "train.steps", "train.tokens", "train.micro_batch_size", "train.checkpoint_every",
+    "train.keep_checkpoints", "train.eval_every", "train.eval_sequences", "train.sample_every", "train.sample_prompts",
+    "train.sample_tokens", "train.trackers", "train.compile",
+)  # fmt: skip
+"""What only makes a run longer or more talkative."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins: a checkpoint, or nothing; or the result of a run that is finished."""
+
+    checkpoint: Checkpoint | None = None
+    finished: dict[str, Any] | None = None
+
+
+def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str], None]) -> Start:
+    """Where to begin, by `--resume auto|never|PATH`. `UserError` where that would overwrite or mix experiments."""
+    if resume == "never":
+        if directory.occupied():
+            raise UserError(
+                f"--resume never, but {str(directory.root)!r} is not empty; choose another --out, or leave --resume out to go on"
+            )
+        return Start()
+    if resume != "auto":
+        found = named_checkpoint(Path(resume))
+        _same_experiment(spec, RunDirectory(found.directory.parent.parent))
+        return Start(found)
+    if not directory.exists():
+        if directory.occupied():
+            raise UserError(f"{str(directory.root)!r} is not empty and holds no run; choose another directory with --out")
+        return Start()
+    recorded = _same_experiment(spec, directory, warn)
+    result = directory.recorded_result()
+    if result is not None and result["step"] >= spec.steps:
+        return Start(finished=result)
+    if recorded.steps != spec.steps:
+        warn(f"the run goes on to step {spec.steps} instead of {recorded.steps}; its schedule now ends there")
+    return Start(checkpoints.latest(directory.checkpoints, warn))
+
+
+def _same_experiment(spec: Spec, directory: RunDirectory, warn: Callable[[str], None] | None = None) -> Spec:
+    recorded = directory.load_spec()
+    changed = [one for one in differences(recorded, spec) if not _may_change(one[0], *one[1:])]
+    if changed:
+        listing = "\n".join(f"  {address}: {was!r} in the run, {now!r} in the spec" for address, was, now in changed)
+        raise UserError(
+            f"the spec is another experiment than the run in {str(directory.root)!r}:\n{listing}\n"
+            "go back to the run's values, or choose another directory with --out"
+        )
+    return recorded
+
+
+def _may_change(address: str, was: Any, now: Any) -> bool:
+    # `auto` was stored as what it became on the machine that began.
+    if address == "train.precision":
+        return bool(now == "auto")
+    return any(address == allowed or address.startswith(f"{allowed}.") for allowed in MAY_CHANGE)

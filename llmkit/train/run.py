@@ -1,0 +1,169 @@
+"""A run's directory, and how to load what lies in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llmkit.core.catalog import Catalog
+from llmkit.core.errors import UserError
+from llmkit.core.filled import filled
+from llmkit.core.interfaces.tokenizer import Tokenizer
+from llmkit.core.spec import Spec
+from llmkit.model.build import build
+from llmkit.model.decoder import Decoder
+from llmkit.runtime import catalog as installed
+from llmkit.runtime import load_spec
+from llmkit.train import checkpoint as checkpoints
+from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.record import manifest_of
+
+
+class RunDirectory:
+    """Where everything of a run lies.
+
+    spec.yaml (filled), manifest.json, metrics.jsonl, ledger.jsonl, samples.jsonl, result.json, tokenizer/, checkpoints/
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.spec = root / "spec.yaml"
+        self.manifest = root / "manifest.json"
+        self.result = root / "result.json"
+        self.tokenizer = root / "tokenizer"
+        self.checkpoints = root / "checkpoints"
+
+    def exists(self) -> bool:
+        """Whether a run was begun here."""
+        return self.spec.exists()
+
+    def occupied(self) -> bool:
+        """Whether anything at all lies here."""
+        return self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir()))
+
+    def begin(self, spec: Spec, manifest: dict[str, Any], tokenizer: Path | None) -> None:
+        """Write what a run has before its first step."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if tokenizer is not None and not self.tokenizer.exists():
+                shutil.copytree(tokenizer, self.tokenizer, ignore=shutil.ignore_patterns("seal.json"))
+            write_whole(self.manifest, json.dumps(manifest, indent=2) + "\n")
+            self.record_spec(spec)
+        except OSError as error:
+            raise UserError(f"cannot write the run {str(self.root)!r}: {error.strerror}; choose another directory with --out") from error
+
+    def record_spec(self, spec: Spec) -> None:
+        """Write the filled spec."""
+        write_whole(self.spec, yaml.safe_dump(filled(spec), sort_keys=False, allow_unicode=True))
+
+    def load_spec(self, catalog: Catalog | None = None) -> Spec:
+        """The spec as the run recorded it."""
+        return load_spec(self.spec, catalog=catalog)
+
+    def recorded_result(self) -> dict[str, Any] | None:
+        """What the finished run printed; None where it is not finished."""
+        return json.loads(self.result.read_text()) if self.result.exists() else None
+
+    def record_result(self, result: dict[str, Any]) -> None:
+        """Write what the finished run prints."""
+        write_whole(self.result, json.dumps(result, indent=2) + "\n")
+
+    def append(self, name: str, row: dict[str, Any]) -> None:
+        """Add a row to `<name>.jsonl`; it is in the file before this returns."""
+        with (self.root / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def cut(self, step: int) -> None:
+        """Forget rows after a checkpoint's step, a row torn by a crash, and later checkpoints, so that each step is told once."""
+        for name in ("metrics", "ledger", "samples"):
+            path = self.root / f"{name}.jsonl"
+            if path.exists():
+                write_whole(path, "".join(line for line in _whole_lines(path) if json.loads(line)["step"] <= step))
+        for later in checkpoints.listed(self.checkpoints):
+            if later.step > step:
+                shutil.rmtree(later.directory)
+        self.result.unlink(missing_ok=True)
+
+
+def write_initialised(spec: Spec, out: Path) -> None:
+    """A run that was not trained yet: the filled spec, and a checkpoint of step 0 with the initial values. Training goes on from there."""
+    directory = RunDirectory(out)
+    directory.begin(spec, manifest_of(spec, installed()), None)
+    checkpoints.write(directory.checkpoints, 0, build(spec), trainer={"tokens": 0, "seed": spec.train.seed})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in memory: `model` in evaluation mode on the CPU, `tokenizer` where the run has one, and where it came from."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    spec: Spec
+    directory: Path
+    step: int
+
+
+def load_run(path: str | Path, catalog: Catalog | None = None) -> Run:
+    """Load a run's latest checkpoint, or one checkpoint of it by its directory.
+
+    Raises `UserError` where there is no run, no complete checkpoint, or a component is missing.
+    """
+    given = Path(path)
+    directory = RunDirectory(given.parent.parent if given.parent.name == "checkpoints" else given)
+    if not directory.exists():
+        raise UserError(f"no run in {str(given)!r}: it has no spec.yaml; train one with `llmkit train --out {given}`")
+    found = _checkpoint(given, directory)
+    spec = directory.load_spec(catalog)
+    model = build(spec)
+    found.load_model(model)
+    return Run(model.eval(), load_tokenizer(directory, spec), spec, directory.root, found.step)
+
+
+def load_tokenizer(directory: RunDirectory, spec: Spec) -> Tokenizer:
+    """The run's tokenizer. `UserError` where it has none yet."""
+    if not directory.tokenizer.is_dir():
+        raise UserError(f"run {str(directory.root)!r} has no tokenizer yet: it was built, not trained; run `llmkit train` on it")
+    kind: type[Tokenizer] = spec.tokenizer.component.resolve()
+    return kind.load(spec.tokenizer.params, directory.tokenizer)
+
+
+def _checkpoint(given: Path, directory: RunDirectory) -> Checkpoint:
+    if given != directory.root:
+        return named_checkpoint(given)
+    warnings: list[str] = []
+    found = checkpoints.latest(directory.checkpoints, warnings.append)
+    if found is None:
+        raise UserError("; ".join([f"run {str(given)!r} has no complete checkpoint", *warnings]))
+    return found
+
+
+def named_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at this path, whole. `UserError` where it is not."""
+    step = path.name.removeprefix("step-")
+    if not path.is_dir() or not step.isdigit():
+        raise UserError(f"no checkpoint at {str(path)!r}; a checkpoint is a directory such as runs/NAME/checkpoints/step-00000100")
+    found = Checkpoint(path, int(step))
+    damage = found.damage()
+    if damage is not None:
+        raise UserError(f"checkpoint {str(path)!r} is damaged ({damage}); name an earlier one")
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old one or the new one, never a half."""
+    draft = path.with_name(f".{path.name}.part")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

@@ -1,0 +1,57 @@
+"""The processes of a run: how many there are, which one this is, and what they tell each other."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import Tensor
+
+from llmkit.core.errors import UserError
+
+
+def rank_from_environment() -> int:
+    """This process's rank, before any process group exists: launchers say it in the environment."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def asked_for() -> int:
+    """How many processes a launcher was asked for, as far as it says."""
+    return max(int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "ACCELERATE_NUM_PROCESSES"))
+
+
+def begin(trackers: list[str], logging_dir: str) -> Accelerator:
+    """The accelerator of a run, and with it the process group.
+
+    accelerate's state is global to the process, and a second accelerator with other settings raises. This is the one place
+    that makes one: always with mixed precision "no" (the loop's autocast does that), after dropping what an earlier run left.
+    """
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    use_cpu = not torch.cuda.is_available()
+    return Accelerator(cpu=use_cpu, mixed_precision="no", log_with=trackers or None, project_dir=logging_dir)
+
+
+def total(accelerator: Accelerator, *values: float | Tensor) -> list[float]:
+    """Each value summed over all ranks, in one exchange, in fp64."""
+    stacked = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=accelerator.device) for value in values])
+    if accelerator.num_processes > 1:
+        stacked = accelerator.reduce(stacked, reduction="sum")
+    return [float(value) for value in stacked.tolist()]
+
+
+def agree(accelerator: Accelerator, fingerprint: str) -> None:
+    """Every rank has the same catalog, or none goes on. `UserError` naming the ranks that differ."""
+    if accelerator.num_processes == 1:
+        return
+    number = int(fingerprint, 16) % (1 << 62)
+    mine = torch.tensor([number], dtype=torch.int64, device=accelerator.device)
+    everyone = accelerator.gather(mine).tolist()
+    differing = [rank for rank, other in enumerate(everyone) if other != everyone[0]]
+    if differing:
+        raise UserError(
+            f"ranks {', '.join(map(str, differing))} have other components or versions installed than rank 0; "
+            "install the same packages everywhere (`llmkit plugins list` shows them)"
+        )
