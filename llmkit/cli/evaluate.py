@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ from llmkit.core.kinds import Kind
 from llmkit.core.spec import Spec
 
 if TYPE_CHECKING:
+    import torch
+
     from llmkit.core.interfaces.evaluator import Evaluation
 
 Evals = Annotated[str | None, typer.Option("--evals", metavar="A,B", help="Evaluators by name; those of the run's spec unless given.")]
@@ -49,7 +52,8 @@ def evaluate_run(
     texts = [read_document(path) for path in data or ()]
     loaded = load_run(run)
     chosen = chosen_evaluators(loaded.spec, evals, catalog())
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    device = accelerator or torch.device("cpu")
     lm = ModelLM(
         loaded.model.to(device),
         loaded.tokenizer,
@@ -60,7 +64,8 @@ def evaluate_run(
     rows = []
     for evaluator in chosen:
         person.print(f"evaluating {evaluator.type} on {_where(loaded.spec, data)}", style="dim", markup=False)
-        evaluation: Evaluation = evaluator.make()(lm, texts or validation_documents(loaded.spec))
+        with _precision(loaded.spec, device):
+            evaluation: Evaluation = evaluator.make()(lm, texts or validation_documents(loaded.spec))
         rows += [{"evaluator": evaluator.type, **score._asdict()} for score in evaluation.scores]
     if as_json:
         print_json({"run": run, "step": loaded.step, "results": rows})
@@ -105,6 +110,14 @@ def validation_documents(spec: Spec) -> Iterator[Document]:
     from llmkit.data.prepare import prepare
 
     yield from prepare(spec).validation_documents()
+
+
+def _precision(spec: Spec, device: torch.device) -> AbstractContextManager[object]:
+    """As training computed, so that both report the same number; fp16 is fp32 where the device has none."""
+    from llmkit.train import precision
+
+    asked = "fp32" if spec.train.precision == "fp16" and device.type != "cuda" else spec.train.precision
+    return precision.autocast(precision.resolve(asked, device), device)
 
 
 def _where(spec: Spec, data: Sequence[Path] | None) -> str:

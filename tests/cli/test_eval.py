@@ -12,16 +12,17 @@ from typing import Any
 import pytest
 
 from llmkit.cli import main
+from llmkit.core.spec import Spec
 from llmkit.data.prepare import prepare
-from llmkit.runtime import load_spec
+from llmkit.runtime import catalog, load_spec
+from llmkit.train.loop import train
 from llmkit.train.run import write_initialised
 
 WORDS = ["stone", "river", "cloud", "grass", "storm", "light", "house", "bread", "water", "night"]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("eval")
+def word_spec(root: Path, *overrides: str) -> Spec:
+    """A tiny model over sixty documents of ten words."""
     (root / "text").mkdir()
     for index in range(60):
         (root / "text" / f"{index:02}.txt").write_text(" ".join(WORDS[(index * 7 + step * step) % 10] for step in range(5 + index)))
@@ -37,10 +38,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": {"source": {"type": "text", "paths": [str(root / "text" / "*.txt")]}, "validation": 0.3, "cache": str(root / "cache")},
         "train": {"steps": 1},
     }
-    out = root / "run"
-    loaded = load_spec(spec)
-    write_initialised(loaded, out)
-    shutil.copytree(prepare(loaded).tokenizer_directory, out / "tokenizer", dirs_exist_ok=True)
+    return load_spec(spec, overrides)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("eval")
+    spec, out = word_spec(root), root / "run"
+    write_initialised(spec, out)
+    shutil.copytree(prepare(spec).tokenizer_directory, out / "tokenizer", dirs_exist_ok=True)
     return out
 
 
@@ -75,6 +81,15 @@ def test_json_has_the_specs_evaluators_on_the_validation_text(run: Path, monkeyp
 def test_the_batch_size_changes_nothing(run: Path, monkeypatch: Any, capsys: Any) -> None:
     one, many = (results(llmkit(monkeypatch, capsys, "eval", run, "--json", "--batch-size", size)[1]) for size in (1, 50))
     assert [row["value"] for row in one.values()] == pytest.approx([row["value"] for row in many.values()], rel=1e-6)
+
+
+@pytest.mark.parametrize("override", ["train.precision=fp32", "train.precision=bf16", "data.mask_documents=true"])
+def test_it_reports_the_number_that_training_reported(tmp_path: Path, override: str, monkeypatch: Any, capsys: Any) -> None:
+    trained = train(word_spec(tmp_path, "train.steps=3", override), out=tmp_path / "run", catalog=catalog())
+    capsys.readouterr()
+    found = results(llmkit(monkeypatch, capsys, "eval", tmp_path / "run", "--json")[1])
+    assert found["loss"]["value"] == pytest.approx(trained["val_loss"], rel=1e-6)
+    assert found["bits_per_byte"]["value"] == pytest.approx(trained["val_bits_per_byte"], rel=1e-6)
 
 
 def test_data_files_stand_in_for_the_validation_text(run: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
