@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import yaml
+from pydantic import ValidationError
 
-from llmkit.core.catalog import Catalog, Entry, Origin
+from llmkit import __version__
+from llmkit.core.catalog import Catalog, Origin
+from llmkit.core.checks import violations
+from llmkit.core.compose import Source, compose
+from llmkit.core.document import Node
+from llmkit.core.host import Host
+from llmkit.core.problems import Problem, SpecError, problems_of
 from llmkit.core.spec import Spec
 
 BUILTINS = tuple(
@@ -20,38 +27,69 @@ BUILTINS = tuple(
     )
 )  # fmt: skip
 
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class LocatedSpec(NamedTuple):
+    """A validated spec, and the document it came from, in which every value knows the layer that set it."""
+
+    spec: Spec
+    document: Node
+
 
 @cache
 def catalog() -> Catalog:
-    """What is installed."""
-    entries = {}
-    for name in BUILTINS:
-        for component in importlib.import_module(name).llmkit_components():
-            entries[component.kind, component.name] = Entry(component, Origin("llmkit", "0.1.0"))
-    return Catalog(entries)
+    """What is installed: the built-ins, then every distribution with an entry point in the group `llmkit`.
+
+    `LLMKIT_PLUGINS=a,b` loads only these (by distribution or entry point), `LLMKIT_NO_PLUGINS=1` none, and `LLMKIT_STRICT=1`
+    raises `UserError` where a plugin has failed. Read once a process; `catalog.cache_clear()` reads it anew.
+    """
+    return assemble(os.environ)
 
 
-def _merge(under: Any, over: Any) -> Any:
-    if not (isinstance(under, dict) and isinstance(over, dict)):
-        return over
-    if "type" in over and over["type"] != under.get("type"):
-        return over
-    return {**under, **{key: _merge(under.get(key), value) for key, value in over.items()}}
+def assemble(environment: Mapping[str, str]) -> Catalog:
+    """A catalog by these environment switches."""
+    host = Host(strict=_switch(environment, "LLMKIT_STRICT"))
+    for module in BUILTINS:
+        host.register_builtin(importlib.import_module(module), Origin("llmkit", __version__))
+    if not _switch(environment, "LLMKIT_NO_PLUGINS"):
+        host.load_entry_points(_listed(environment.get("LLMKIT_PLUGINS")))
+    return host.catalog()
 
 
 def load_spec(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), catalog: Catalog | None = None) -> Spec:
-    """A validated spec."""
-    catalog = catalog or globals()["catalog"]()
-    if isinstance(source, str) and source.startswith("recipe:"):
-        source = Path(__file__).parent / "recipes" / f"{source[7:]}.yaml"
-    document = dict(source) if isinstance(source, Mapping) else yaml.safe_load(Path(source).read_text())
-    document = _merge(yaml.safe_load((Path(__file__).parent / "recipes" / "defaults.yaml").read_text()), document)
-    for override in overrides:
-        address, _, text = override.partition("=")
-        node = document
-        *path, last = address.split(".")
-        for part in path:
-            node = node.setdefault(part, {})
-        node[last] = yaml.safe_load(text)
-    document.setdefault("name", "spec" if isinstance(source, Mapping) else Path(source).stem)
-    return Spec.model_validate(document, context={"catalog": catalog})
+    """A validated spec.
+
+    source     a path, `recipe:NAME` for one that ships, or a mapping
+    overrides  `address=value` as after `--set`, the value in YAML
+    catalog    the components it may name; what is installed unless given
+
+    Raises `SpecError` (a `UserError`) with every problem: file, line, column, address, and what to do.
+    """
+    return load_located(source, overrides, catalog).spec
+
+
+def load_located(source: Source, overrides: Sequence[str] = (), catalog: Catalog | None = None) -> LocatedSpec:
+    """As `load_spec`, with the document: `document.walk(address.split("."))` tells where a value was set."""
+    known = _or_installed(catalog)
+    document = compose(source, overrides, RECIPES)
+    try:
+        spec = Spec.model_validate(document.plain(), context={"catalog": known})
+    except ValidationError as error:
+        raise SpecError(problems_of(error, Spec, document, known)) from None
+    found = violations(spec)
+    if found:
+        raise SpecError(Problem(document.place_of(one.address), one.address, one.message) for one in found)
+    return LocatedSpec(spec, document)
+
+
+def _or_installed(given: Catalog | None) -> Catalog:
+    return catalog() if given is None else given
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    return environment.get(name, "").strip().lower() not in ("", "0", "false", "no")
+
+
+def _listed(names: str | None) -> list[str] | None:
+    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]

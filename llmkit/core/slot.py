@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-from pydantic import GetCoreSchemaHandler, ValidationInfo
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from llmkit.core.catalog import Catalog
 from llmkit.core.component import Chosen, Component
 from llmkit.core.kinds import Kind
+
+if TYPE_CHECKING:
+    from llmkit.core.document import Node
 
 
 @dataclass(frozen=True)
@@ -57,3 +61,46 @@ class Slot:
 def plain(chosen: Chosen) -> dict[str, Any]:
     """A slot as YAML writes it: `type`, then every parameter, nested slots included."""
     return {"type": chosen.type, **chosen.params.model_dump(mode="json")}
+
+
+def models_at(root: type[BaseModel], parts: Sequence[str], document: Node, catalog: Catalog) -> list[type[BaseModel]]:
+    """The models whose fields may stand at this address of a document: one, or one a branch where the field is a union."""
+    options: list[Any] = [root]
+    node: Node | None = document
+    for part in parts:
+        options = [inner for option in options for inner in _inside(option, part, node, catalog)]
+        node = node.child(part) if node is not None else None
+    return [model for option in options if (model := _model(option, node, catalog)) is not None]
+
+
+def branches(annotation: Any) -> Iterator[Any]:
+    """What a field may hold: its slots, models, and other types, with `Annotated` and unions taken apart."""
+    if get_origin(annotation) is Annotated:
+        inner, *metadata = get_args(annotation)
+        slot = next((one for one in metadata if isinstance(one, Slot)), None)
+        yield from [slot] if slot is not None else branches(inner)
+    elif get_origin(annotation) in (Union, UnionType):
+        for branch in get_args(annotation):
+            yield from branches(branch)
+    else:
+        yield annotation
+
+
+def _inside(option: Any, part: str, node: Node | None, catalog: Catalog) -> Iterator[Any]:
+    model = _model(option, node, catalog)
+    if model is not None:
+        field = model.model_fields.get(part)
+        if field is not None:
+            yield from branches(field.rebuild_annotation())
+    elif get_origin(option) is dict:
+        yield from branches(get_args(option)[1])
+    elif get_origin(option) in (list, tuple):
+        yield from branches(get_args(option)[0])
+
+
+def _model(option: Any, node: Node | None, catalog: Catalog) -> type[BaseModel] | None:
+    if isinstance(option, Slot):
+        named = node.child("type") or node if node is not None else None
+        entry = catalog.entries.get((option.kind, named.value)) if named is not None and isinstance(named.value, str) else None
+        return entry.component.params if entry is not None else None
+    return option if isinstance(option, type) and issubclass(option, BaseModel) else None

@@ -55,7 +55,7 @@ def model() -> Decoder:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    chosen = load_spec({"tokenizer": "bytes", "model": {"d_model": 8, "n_layers": 1, "max_seq_len": 8}}).tokenizer
+    chosen = load_spec({"tokenizer": "bytes", "model": {"d_model": 64, "n_layers": 1, "max_seq_len": 8}}).tokenizer
     trained: Tokenizer = chosen.component.resolve().train(chosen.params, [])
     return trained
 
