@@ -46,6 +46,7 @@ class Decoder(nn.Module):
         self.tie_weights()
         # A window that attentions share is masked once a forward pass.
         self.windows = {getattr(block.attention, "window", None) for block in self.blocks}
+        self.biased = broker.biased
 
     def forward(
         self, ids: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None, caches: Caches | None = None
@@ -113,16 +114,15 @@ class Decoder(nn.Module):
                 positions = positions + caches.seen[:, None]
         known = positions.clamp(min=0)
         tables = {key: module.tables(known) for key, module in self.positions.items()}  # type: ignore[operator]
-        masks = (
-            {}
-            if caches is not None
-            else {
-                window: visible(positions, positions, window, segments, segments)
-                for window in self.windows
-                if window is not None or not plain
-            }
-        )
+        masks = {} if caches is not None else self._masks(positions, segments, plain)
         return Context(positions, tables, segments, masks, plain)
+
+    def _masks(self, positions: Tensor, segments: Tensor | None, plain: bool) -> dict[int | None, Tensor]:
+        if not plain:
+            return {window: visible(positions, positions, window, segments, segments) for window in self.windows}
+        # All rows are alike; and without a window SDPA needs no mask, except for a bias.
+        row = positions[:1]
+        return {window: visible(row, row, window) for window in self.windows if window is not None or self.biased}
 
 
 def _embeds(model: ModelSpec) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NoReturn
 
 from torch import Tensor
 
@@ -23,6 +24,7 @@ class PositionBroker:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.modules: dict[str, Position] = {}
+        self.biased = False
         self._asked: dict[str, list[tuple[int, int]]] = {}
 
     def note(self, name: str) -> Callable[[int, int], PositionHandle]:
@@ -46,6 +48,7 @@ class PositionBroker:
             key = name if len(self._asked[name]) == 1 else f"{name}-{heads}x{width}"
             if key not in self.modules:
                 self.modules[key] = chosen.make(replace(self.site, heads=heads, width=width, layer=0, address=f"model.positions.{name}"))
+            self.biased |= "bias" in offered
             return handle(key, self.modules[key], offered, width)
 
         return serve
@@ -53,10 +56,25 @@ class PositionBroker:
 
 def handle(key: str, position: Position, offered: frozenset[str], width: int) -> PositionHandle:
     """What an attention holds: bound to a copy of the position without its tensors, so that those can only travel in tables."""
-    bare = copy.copy(position)
-    bare.__dict__.update(_parameters={}, _buffers={}, _modules={})
+    bare = _without_tensors(position)
     turned = position.rotary_width(width) if "rotate" in offered else 0
     return PositionHandle(key, turned, bare.rotate, bare.bias if "bias" in offered else None)
+
+
+def _without_tensors(position: Position) -> Position:
+    """A shallow copy that keeps numbers and strings, and says what is wrong where a tensor is read off it."""
+    bare = copy.copy(position)
+    bare.__dict__.update(_parameters={}, _buffers={}, _modules={})
+    bare.__class__ = type(type(position).__name__, (_Bare, type(position)), {})
+    return bare
+
+
+class _Bare:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{type(self).__name__}.rotate and .bias run in every attention and may not read self.{name}: "
+            "parameters, buffers and modules stay with the model, so return what is needed from `tables`"
+        )
 
 
 def _unturned(x: Tensor, tables: Tables) -> Tensor:

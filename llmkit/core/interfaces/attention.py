@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llmkit.core.interfaces.position import PositionHandle, Tables
+from llmkit.core.interfaces.position import Bias, PositionHandle, Tables
 
 
 class Context(NamedTuple):
@@ -25,7 +25,8 @@ class Context(NamedTuple):
     positions  (B, T) int64: absolute position of every query token, -1 for padding
     tables     of each position encoding, by the handle's key
     segments   (B, T) int64: the document of every token where documents are packed, else None
-    masks      window -> (B, 1, T, T) bool, True where visible; made once per distinct window where there is no cache
+    masks      window -> (B, 1, T, T) bool, True where visible; made once per distinct window where there is no cache.
+               Where `plain`, all rows are alike and the first dimension is 1
     plain      no cache, no padding, no packing: set by the caller, never read off a tensor
     """
 
@@ -127,7 +128,8 @@ class KVCache:
         self._keys, self._values, self._positions = self._keys[rows], self._values[rows], self._positions[rows]
 
     def refusal(self, n: int) -> str | None:
-        if self.ring and bool((self._positions >= self.size).any()):
+        wrapped = self.ring and bool((self._positions >= self.size).any())
+        if wrapped and bool((self._positions >= n).any()):
             return f"a ring of {self.size} positions has wrapped, so what stood before position {n} is gone"
         return None
 
@@ -219,7 +221,11 @@ def attend(
     if ctx.plain and cache is None and window is None and bias is None and softcap is None and sinks is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
     mask = _mask(ctx, k_pos, window, cached=cache is not None)
-    scores_bias = None if bias is None or position is None else _bias(bias, ctx.positions, k_pos, q.shape[1], ctx.tables[position.key])
+    # Rows that are alike share one bias: B times less of the largest tensor here.
+    rows = slice(0, 1) if ctx.plain else slice(None)
+    scores_bias = None
+    if bias is not None and position is not None:
+        scores_bias = _bias(bias, ctx.positions[rows], k_pos[rows], q.shape[1], ctx.tables[position.key])
     if softcap is None and sinks is None:
         if scores_bias is not None:
             mask = scores_bias.to(q.dtype).masked_fill(~mask, float("-inf"))
@@ -238,13 +244,14 @@ def _mask(ctx: Context, k_pos: Tensor, window: int | None, *, cached: bool) -> T
         return visible(ctx.positions, k_pos, window)
     if window in ctx.masks:
         return ctx.masks[window]
+    if ctx.plain:
+        return visible(ctx.positions[:1], k_pos[:1], window)
     return visible(ctx.positions, k_pos, window, ctx.segments, ctx.segments)
 
 
-def _bias(bias: object, q_pos: Tensor, k_pos: Tensor, heads: int, tables: Tables) -> Tensor:
+def _bias(bias: Bias, q_pos: Tensor, k_pos: Tensor, heads: int, tables: Tables) -> Tensor:
     head = torch.arange(heads, device=q_pos.device)[None, :, None, None]
-    scores: Tensor = bias(q_pos[:, None, :, None], k_pos[:, None, None, :], head, tables)  # type: ignore[operator]
-    return scores
+    return bias(q_pos[:, None, :, None], k_pos[:, None, None, :], head, tables)
 
 
 def _softmax_attention(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -52,6 +51,10 @@ class Rotate(Protocol):
     def __call__(self, x: Tensor, tables: Tables) -> Tensor: ...
 
 
+class Bias(Protocol):
+    def __call__(self, q_pos: Tensor, k_pos: Tensor, head: Tensor, tables: Tables, /) -> Tensor: ...
+
+
 class PositionHandle(NamedTuple):
     """What an attention holds of its position: no module, no tensor.
 
@@ -64,4 +67,4 @@ class PositionHandle(NamedTuple):
     key: str
     width: int
     rotate: Rotate
-    bias: Callable[[Tensor, Tensor, Tensor, Tables], Tensor] | None
+    bias: Bias | None
