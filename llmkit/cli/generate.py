@@ -52,6 +52,7 @@ def generate_text(
     if not texts:
         raise UserError('there is nothing to go on from; give --prompt TEXT (--prompt "" starts from nothing)')
     check_sampling(temperature, top_p)
+    from llmkit.model.device import fastest_device
     from llmkit.model.generate import generate
     from llmkit.train.run import load_run
 
@@ -60,7 +61,7 @@ def generate_text(
     stream = Stream(loaded.tokenizer) if len(starts) == 1 and not as_json and result.is_terminal else None
     began = perf_counter()
     made = generate(
-        loaded.model,
+        loaded.model.to(fastest_device()),
         starts,
         max_new_tokens=room(loaded, starts) if max_new_tokens is None else max_new_tokens,
         temperature=temperature,

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmkit import runtime
 from llmkit.core.catalog import Catalog
 from llmkit.core.component import Chosen
+from llmkit.core.site import Site
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
@@ -51,7 +52,10 @@ class Flops:
 
 @dataclass(frozen=True)
 class ComponentRow:
-    """One slot of the spec. `parameters` is summed over all layers that use it, and over what is nested in it."""
+    """One slot of the spec. `parameters` is summed over all layers that use it, and over what is nested in it.
+
+    Those of an objective (a value head) are its own, and no part of the model's total.
+    """
 
     address: str
     kind: str
@@ -94,6 +98,7 @@ def account(spec: Spec, catalog: Catalog | None = None) -> Account:
     """Parameters, FLOPs and cache bytes of a spec, in total and by address. Draws no value and reads no data."""
     noted: Spec = _noted(spec)
     model = build(noted, device="meta")
+    parts = nn.ModuleList([model, _objective(noted)])
     parameters = _parameters(model)
     forward = forward_flops(model, spec.model.max_seq_len) / spec.model.max_seq_len
     return Account(
@@ -102,7 +107,7 @@ def account(spec: Spec, catalog: Catalog | None = None) -> Account:
         Flops(forward, 3 * forward),
         kv_cache_bytes(model, 1),
         kv_cache_bytes(model, spec.model.max_seq_len),
-        tuple(_rows(noted, model, runtime.catalog() if catalog is None else catalog)),
+        tuple(_rows(noted, parts, runtime.catalog() if catalog is None else catalog)),
     )
 
 
@@ -151,9 +156,17 @@ def _count(modules: Sequence[nn.Module]) -> int:
     return sum(parameter.numel() for parameter in {id(p): p for module in modules for p in module.parameters()}.values())
 
 
-def _rows(noted: Spec, model: Decoder, catalog: Catalog) -> Iterable[ComponentRow]:
+def _objective(spec: Spec) -> nn.Module:
+    model = spec.model
+    site = Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, spec.vocab_size, address="train.objective")
+    with torch.device("meta"):
+        objective: nn.Module = spec.train.objective.make(site)
+    return objective
+
+
+def _rows(noted: Spec, parts: nn.Module, catalog: Catalog) -> Iterable[ComponentRow]:
     # What was made and not kept (the model builds blocks to ask what they need) is no part of it.
-    kept = set(map(id, model.modules()))
+    kept = set(map(id, parts.modules()))
     for address, kind, chosen in noted.slots():
         origin = catalog.entry(kind, chosen.type).origin
         made = [module for module in chosen.made if id(module) in kept] if isinstance(chosen, _Noted) else []
