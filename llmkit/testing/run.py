@@ -24,10 +24,14 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One law on one component with one set of parameters, beside all the partners that the law is about. Call it to prove it."""
+    """One law on one component with one set of parameters, beside all the partners that the law is about. Call it to prove it.
+
+    example  the number of the set of parameters, 0 for the first
+    """
 
     law: Law
     beside: tuple[Subject, ...]
+    example: int = 0
 
     def __call__(self) -> None:
         """`LawBroken` naming the parameters and the partners; whatever the component itself raises is a broken law as well."""
@@ -45,7 +49,8 @@ class Case:
         return self.beside[0].component
 
     def __str__(self) -> str:
-        return f"{self.component.kind}:{self.component.name}-{self.law.name}"
+        example = f"[{self.example}]" if self.example else ""
+        return f"{self.component.kind}:{self.component.name}{example}-{self.law.name}"
 
 
 def cases(
@@ -66,7 +71,7 @@ def cases(
             beside = tuple(subjects(component, params, whole))
             # What is said of the component rather than of its parameters is proved once.
             applying = [law for law in laws(component.kind) if index == 0 or not law.once]
-            yield from (Case(law, beside if law.combined else beside[:1]) for law in applying)
+            yield from (Case(law, beside if law.combined else beside[:1], index) for law in applying)
 
 
 def check(component: Component, params: Params | Mapping[str, Any] | None = None, catalog: Catalog | None = None) -> list[Result]:

@@ -69,10 +69,9 @@ class Subject:
         """Built with its parameters alone: for what is no module."""
         return Chosen(self.component, self.params).make()
 
-    def spec(self, *, n_layers: int = LAYERS) -> Spec:
+    def spec(self) -> Spec:
         """The small model's spec with this component in its slot."""
         document = _copy(SMALL)
-        document["model"]["n_layers"] = n_layers
         for name, value in self.partners.items():
             _put(document, name, value)
         _put(document, self.component.kind, plain(Chosen(self.component, self.params)))

@@ -41,7 +41,21 @@ def new_cache_needs_no_memory_to_be_measured(subject: Subject) -> None:
             raise LawBroken(f"new_cache({batch}, {length}).nbytes is {cache.nbytes!r}; it must be a whole number of bytes")
 
 
+def beside_a_rotation_only_distance_matters(subject: Subject) -> None:
+    """Beside a position that rotates, the logits are the same wherever the sequence starts: queries and keys are turned alike."""
+    position = subject.model.spec.model.position
+    if position.component.offered(position.params) & {"rotate", "embed", "bias"} != {"rotate"}:
+        return
+    for length in (2, 5):
+        ids = tokens(1, length)
+        for start in (1, 7):
+            positions = torch.arange(start, start + length)[None]
+            found = subject.logits(ids, positions=positions)
+            same(found, subject.logits(ids), f"{length} tokens from position {start} on have other logits than from 0 on")
+
+
 LAWS = (
+    Law(beside_a_rotation_only_distance_matters, combined=True),
     Law(tokens_are_mixed),
     Law(without_padding_or_packing_the_short_way_is_the_long_way, combined=True),
     Law(new_cache_needs_no_memory_to_be_measured),

@@ -52,7 +52,7 @@ def a_quadratic_gets_smaller(subject: Subject) -> None:
     for _ in range(50):
         optimizer.zero_grad()
         loss = sum(((item.parameter - target).square().sum() / 2 for item, target in zip(parameters, targets)), torch.zeros(()))
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
     maker.eval_mode()
     for item, target, first in zip(parameters, targets, before):
