@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGINT, SIGTERM
 from typing import Any
 
 import torch
@@ -148,7 +149,8 @@ class Trainer:
         torch.manual_seed(_step_seed(spec.train.seed, step, self.accelerator.process_index))
         items = self.batches.items(step)
         micros = self._micro_batches(items)
-        count, stop = world.total(self.accelerator, sum(self.root.objective.count(batch) for batch in micros), wish.signal)
+        counted = sum(self.root.objective.count(batch) for batch in micros)
+        count, interrupts, terminations = world.total(self.accelerator, counted, wish.signal == SIGINT, wish.signal == SIGTERM)
         if count == 0:
             raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
         rate = self._set_learning_rate(step)
@@ -164,7 +166,8 @@ class Trainer:
         self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss)
         seconds = time.perf_counter() - began
         self._record_step(items.tolist(), rate, norm, seconds)
-        return int(stop) // self.accelerator.num_processes if stop else 0
+        # The wish is shared, so that all ranks save the same step.
+        return SIGTERM if terminations else SIGINT if interrupts else 0
 
     def _micro_batches(self, items: Any) -> list[Batch]:
         rank = self.accelerator.process_index
@@ -295,7 +298,7 @@ class Trainer:
     def _save(self) -> None:
         """Every rank has the same weights: the first writes them, the others wait."""
         if self.accelerator.is_main_process:
-            trainer = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
+            trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
             if self.scaler.is_enabled():
                 trainer["scaler"] = self.scaler.state_dict()
             with self._evaluating():
