@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import NoReturn
 
 from torch import Tensor
@@ -65,8 +66,14 @@ def _without_tensors(position: Position) -> Position:
     """A shallow copy that keeps numbers and strings, and says what is wrong where a tensor is read off it."""
     bare = copy.copy(position)
     bare.__dict__.update(_parameters={}, _buffers={}, _modules={})
-    bare.__class__ = type(type(position).__name__, (_Bare, type(position)), {})
+    bare.__class__ = _bare(type(position))
     return bare
+
+
+@cache
+def _bare(cls: type[Position]) -> type[Position]:
+    # One class for all handles: a class of its own for every layer would be a compilation of its own for every layer.
+    return type(cls.__name__, (_Bare, cls), {})
 
 
 class _Bare:
