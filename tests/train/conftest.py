@@ -5,27 +5,7 @@ from typing import Any
 
 import pytest
 
-WORDS = [
-    "the",
-    "model",
-    "reads",
-    "a",
-    "token",
-    "and",
-    "says",
-    "which",
-    "one",
-    "comes",
-    "next",
-    "because",
-    "it",
-    "has",
-    "seen",
-    "many",
-    "of",
-    "them",
-    "before",
-]
+WORDS = "the model reads a token and says which one comes next because it has seen many before".split()  # noqa: SIM905
 
 
 @pytest.fixture
