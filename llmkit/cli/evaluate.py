@@ -43,8 +43,7 @@ def evaluate_run(
 
     Example: llmkit eval runs/tiny --evals perplexity --data notes.txt
     """
-    import torch
-
+    from llmkit.model.device import fastest_device
     from llmkit.model.language_model import ModelLM
     from llmkit.runtime import catalog
     from llmkit.train.run import load_run
@@ -52,8 +51,7 @@ def evaluate_run(
     texts = [read_document(path) for path in data or ()]
     loaded = load_run(run)
     chosen = chosen_evaluators(loaded.spec, evals, catalog())
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = accelerator or torch.device("cpu")
+    device = fastest_device()
     lm = ModelLM(
         loaded.model.to(device),
         loaded.tokenizer,

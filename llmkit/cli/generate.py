@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 NEW_TOKENS = 128
 """How many tokens are made where nobody says, and the model has room for them."""
 
+_UNSEEN = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
 Prompts = Annotated[
     list[str] | None,
     typer.Option("--prompt", metavar="TEXT", help="What to go on from; special tokens written in it are special. Repeatable."),
@@ -139,8 +141,7 @@ class Stream:
         self._print(self.tokenizer.decode(self.ids) + "\n")
 
     def _print(self, text: str) -> None:
-        result.file.write(text[len(self.printed) :])
-        result.file.flush()
+        write(text[len(self.printed) :])
         self.printed = text
 
 
@@ -149,5 +150,10 @@ def show(completions: Sequence[str], batch: int) -> None:
     for index, text in enumerate(completions):
         if len(completions) > 1:
             result.print(f"--- prompt {index // batch + 1}, completion {index % batch + 1}")
-        result.file.write(text + "\n")
+        write(text + "\n")
+
+
+def write(text: str) -> None:
+    """To stdout as it is; on a terminal without control characters, because a model may write an escape sequence."""
+    result.file.write(text.translate(_UNSEEN) if result.is_terminal else text)
     result.file.flush()
