@@ -6,19 +6,26 @@ Shapes: B batch, T tokens, D model width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from llmkit.core.errors import UserError
 from llmkit.core.interfaces.attention import Caches, Context, visible
 from llmkit.core.interfaces.ffn import Aux
 from llmkit.core.interfaces.objective import Batch
 from llmkit.core.interfaces.optimizer import Role
+from llmkit.core.interfaces.position import PositionHandle
 from llmkit.core.site import Site
 from llmkit.core.spec import BlockSpec, ModelSpec, Spec
 from llmkit.model.block import Block
 from llmkit.model.positions import PositionBroker
+
+MAIN = "main"
+"""The model's own position among `positions`."""
 
 
 class Decoder(nn.Module):
@@ -131,24 +138,33 @@ def _embeds(model: ModelSpec) -> bool:
 
 def _blocks(model: ModelSpec, site: Site, broker: PositionBroker) -> list[Block]:
     """All blocks, after a first pass on the meta device that only finds out which positions they ask for."""
+    layers = [(layer, name, model.block_at(layer)) for layer, name in enumerate(model.layers())]
     with torch.device("meta"):
-        for name, spec in {name: model.block_at(model.layers().index(name)) for name in model.layers()}.items():
-            Block(spec, _site(site, name, spec, 0, broker.note(_position_name(name, spec))))
+        for layer, name, spec in layers:
+            Block(spec, _site(site, name, layer, broker.note(_position_name(name, spec))))
     blocks = []
-    for layer, name in enumerate(model.layers()):
-        spec = model.block_at(layer)
+    for layer, name, spec in layers:
         serve = broker.serve(_position_name(name, spec), spec.position or model.position)
-        blocks.append(Block(spec, _site(site, name, spec, layer, serve)))
+        blocks.append(Block(spec, _site(site, name, layer, serve)))
     return blocks
 
 
 def _position_name(name: str | None, spec: BlockSpec) -> str:
-    return "main" if spec.position is None else name or "block"
+    if spec.position is None:
+        return MAIN
+    if name == MAIN or hasattr(nn.ModuleDict, name or "") or "." in (name or ""):
+        raise UserError(f"model.blocks.{name}: the block's own position would be called {name!r}, which is taken; call the block otherwise")
+    if spec.position.component.offered(spec.position.params) & {"embed", "rotate", "bias"} == {"embed"}:
+        raise UserError(
+            f"model.blocks.{name}.position: {spec.position.type!r} is added to the embeddings, which a block does not see; "
+            "make it model.position, or choose one that works inside attention"
+        )
+    return name or "block"
 
 
-def _site(site: Site, name: str | None, spec: BlockSpec, layer: int, serve: Any) -> Site:
+def _site(site: Site, name: str | None, layer: int, serve: Callable[[int, int], PositionHandle]) -> Site:
     address = "model.block" if name is None else f"model.blocks.{name}"
-    return Site(site.d_model, site.d_model, site.n_layers, layer, site.max_seq_len, site.vocab_size, address=address, serve=serve)
+    return replace(site, layer=layer, address=address, serve=serve)
 
 
 def _collect(total: Aux, aux: Aux, address: str) -> None:

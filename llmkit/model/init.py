@@ -22,11 +22,15 @@ STD = 0.02
 def initialise(model: nn.Module, seed: int) -> None:
     """Give every parameter its initial value, in place. `model` is on a real device (after `to_empty`, where it was built on meta).
 
-    A module may say `initial(name, shape, generator) -> Tensor | None` for its own parameters. Else two and more dimensions are
-    normal with deviation 0.02, one dimension named `bias` or `*_bias` is zeros, any other ones.
+    A module may say `initial(name, shape, generator) -> Tensor | None` for its own parameters and, by their dotted names, for those
+    of the modules in it (an attention for its `output.weight`); the innermost that does not say None has its way. Else two and more
+    dimensions are normal with deviation 0.02, one dimension named `bias` or `*_bias` is zeros, any other ones.
+    `ValueError` where a parameter is on the meta device.
     """
-    for address, name, module, parameter in _parameters(model):
-        value = _initial(module, name, parameter.shape, generator_for(address, seed))
+    for address, path, parameter in _parameters(model):
+        if parameter.is_meta:
+            raise ValueError(f"{address} is on the meta device and can hold no value; call to_empty first")
+        value = _initial(model, path, parameter.shape, generator_for(address, seed))
         with torch.no_grad():
             parameter.copy_(value)
 
@@ -42,23 +46,24 @@ def named_parameters_with_roles(model: nn.Module) -> list[NamedParameter]:
     roles = _declared_roles(model)
     return [
         NamedParameter(address, parameter, roles.get(address) or ("matrix" if parameter.dim() >= 2 else "vector"))
-        for address, _, _, parameter in _parameters(model)
+        for address, _, parameter in _parameters(model)
     ]
 
 
+WRAPPERS = frozenset({"_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module"})
+"""Names that torch puts into a module's path where it wraps it."""
+
+
 def saved_name(name: str) -> str:
-    """A parameter's name without the wrapper's: inside a train step, the model's own names are saved as they are."""
-    return name.removeprefix("model.")
+    """A parameter's name without the wrappers': inside a train step, the model's own names are saved as they are."""
+    inner = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+    return inner.removeprefix("module.").removeprefix("model.")
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, str, nn.Module, nn.Parameter]]:
-    """(saved name, name in its module, that module, parameter), each parameter once."""
-    seen: set[int] = set()
-    for prefix, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                yield saved_name(f"{prefix}.{name}" if prefix else name), name, module, parameter
+def _parameters(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
+    """(saved name, name in `model`, parameter), each parameter once."""
+    for path, parameter in model.named_parameters():
+        yield saved_name(path), path, parameter
 
 
 def _declared_roles(model: nn.Module) -> dict[str, Role]:
@@ -69,12 +74,14 @@ def _declared_roles(model: nn.Module) -> dict[str, Role]:
     return roles
 
 
-def _initial(module: nn.Module, name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    own = getattr(module, "initial", None)
-    if own is not None:
-        value: Tensor | None = own(name, shape, generator)
+def _initial(model: nn.Module, path: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    parts = path.split(".")
+    for depth in reversed(range(len(parts))):
+        own = getattr(model.get_submodule(".".join(parts[:depth])), "initial", None)
+        value: Tensor | None = None if own is None else own(".".join(parts[depth:]), shape, generator)
         if value is not None:
             return value
+    name = parts[-1]
     if len(shape) >= 2:
         return torch.randn(shape, generator=generator) * STD
     if name == "bias" or name.endswith("_bias"):

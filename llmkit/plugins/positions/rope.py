@@ -39,7 +39,7 @@ class Rope(Position):
         """x (B, H, T, R) -> the same shape and dtype, turned in fp32."""
         cos, sin = tables["cos"], tables["sin"]
         if self.interleaved:
-            a, b = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+            a, b = x.float().view(*x.shape[:-1], -1, 2).unbind(-1)
             return torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2).to(x.dtype)
         a, b = x.float().chunk(2, dim=-1)
         return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)
