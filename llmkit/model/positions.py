@@ -66,7 +66,7 @@ def _without_tensors(position: Position) -> Position:
     """A shallow copy that keeps numbers and strings, and says what is wrong where a tensor is read off it."""
     bare = copy.copy(position)
     bare.__dict__.update(_parameters={}, _buffers={}, _modules={})
-    bare.__class__ = _bare(type(position))
+    bare.__class__ = _bare(type(position))  # type: ignore[arg-type]  # classes are hashable, whatever nn.Module declares
     return bare
 
 

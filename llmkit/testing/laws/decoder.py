@@ -202,6 +202,20 @@ def gradients_are_finite(subject: Subject) -> None:
             finite(parameter.grad, f"the gradient of {name} is not finite")
 
 
+def forward_asks_no_tensor(subject: Subject) -> None:
+    """Forward runs on the meta device, where nothing has a value: no `.item()`, no shape that depends on values."""
+    model = build(subject.spec(), device="meta")
+    ids = torch.zeros(2, 6, dtype=torch.int64, device="meta")
+    for how, arguments in (("alone", {}), ("with positions and segments", {"positions": ids, "segments": ids})):
+        try:
+            shape = model(ids, **arguments).shape
+            cached = model(ids, caches=model.new_caches(batch=2, max_len=8)).shape
+        except (RuntimeError, NotImplementedError) as error:
+            raise LawBroken(f"(2, 6) tokens {how}: {error}") from error
+        if not shape == cached == (2, 6, model.embedding.num_embeddings):
+            raise LawBroken(f"(2, 6) tokens {how} give logits of shape {tuple(shape)}")
+
+
 def compiles_once(subject: Subject) -> None:
     """One compilation for all blocks that are alike, and one for all decode steps, without a graph break."""
     model = build(subject.spec()).eval()
@@ -254,5 +268,6 @@ LAWS = (
     Law(truncated_cache_equals_a_shorter_one),
     Law(selected_cache_rows_go_on),
     Law(keeps_the_dtype),
+    Law(forward_asks_no_tensor),
     Law(compiles_once),
 )
