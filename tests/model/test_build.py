@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import resource
 import time
-from pathlib import Path
 
 import torch
 
@@ -55,7 +54,7 @@ def test_a_model_of_405b_parameters_builds_on_meta_in_seconds_and_little_memory(
         "n_layers": 126,
         "max_seq_len": 131_072,
         "vocab_size": 128_256,
-        "position": {"type": "rope", "theta": 5e5, "scaling": "none"} | {"scaling": {"type": "llama3"}},
+        "position": {"type": "rope", "theta": 5e5, "scaling": {"type": "llama3"}},
         "block": {"attention": {"type": "gqa", "n_heads": 128, "n_kv_heads": 8}, "ffn": {"type": "swiglu", "d_ff": 53_248}},
     }
     document = llmkit.load_spec({"tokenizer": {"type": "bytes"}, "model": llama, "train": {"steps": 1}})
@@ -66,4 +65,3 @@ def test_a_model_of_405b_parameters_builds_on_meta_in_seconds_and_little_memory(
     assert grown < 200 * 1024
     assert sum(parameter.numel() for parameter in model.parameters()) == 405_853_388_800
     assert all(parameter.is_meta for parameter in model.parameters())
-    assert Path(build.__code__.co_filename).name == "build.py"

@@ -263,3 +263,16 @@ def test_all_decode_steps_are_one_compilation(kind: str, counters: Any) -> None:
         found = [model(ids[:, at : at + 1], caches=caches) for at in range(4, LENGTH)]
     close(torch.cat(found, dim=1), expected[:, 4:])
     assert counters.frame_count == 1
+
+
+@pytest.mark.parametrize("kind", ["rope", "alibi", "window"])
+def test_autocast_reads_its_caches_as_it_reads_the_whole(kind: str) -> None:
+    model, ids = noisy(**MODELS[kind]), tokens()
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        caches = model.new_caches(2, LENGTH)
+        found = torch.cat([model(chunk, caches=caches) for chunk in ids.split([9, 1, 14], dim=1)], dim=1)
+        whole = model(ids)
+    with torch.no_grad():
+        exact = model(ids)
+    assert (found - whole).abs().mean() < 0.03 * exact.std()
+    assert (whole - exact).abs().mean() < 0.03 * exact.std()
