@@ -75,6 +75,7 @@ def train(
     accelerator = world.begin(spec.train.trackers, str(out))
     try:
         world.agree(accelerator, catalog.fingerprint)
+        spec = resolved(spec, accelerator.device, begin.precision)
         return Trainer(spec, directory, prepared, accelerator, catalog, reporter).run(begin)
     finally:
         accelerator.end_training()
@@ -90,7 +91,7 @@ class Trainer:
     ) -> None:
         self.directory, self.prepared, self.accelerator, self.reporter = directory, prepared, accelerator, reporter
         self.device = accelerator.device
-        self.spec = spec = resolved(spec, self.device)
+        self.spec = spec
         self.catalog = catalog
         self.batches = Batches(
             prepared.train,

@@ -12,9 +12,10 @@ from llmkit.data.prepare import Prepared
 from llmkit.train import precision
 
 
-def resolved(spec: Spec, device: torch.device) -> Spec:
-    """The spec with what `auto` became on this device: a run is resumed with that, wherever it goes on."""
-    became = precision.resolve(spec.train.precision, device)
+def resolved(spec: Spec, device: torch.device, recorded: str | None = None) -> Spec:
+    """The spec with what `auto` became: on this device, or where the run began, whose `recorded` precision it keeps."""
+    asked = recorded if recorded is not None and spec.train.precision == "auto" else spec.train.precision
+    became = precision.resolve(asked, device)
     return spec.model_copy(update={"train": spec.train.model_copy(update={"precision": became})})
 
 

@@ -24,10 +24,14 @@ MAY_CHANGE = (
 
 @dataclass(frozen=True)
 class Start:
-    """Where training begins: a checkpoint, or nothing; or the result of a run that is finished."""
+    """Where training begins: a checkpoint, or nothing; or the result of a run that is finished.
+
+    precision  what `auto` became where the run began: it goes on in that, on whatever machine
+    """
 
     checkpoint: Checkpoint | None = None
     finished: dict[str, Any] | None = None
+    precision: str | None = None
 
 
 def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str], None]) -> Start:
@@ -39,23 +43,30 @@ def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str]
             )
         return Start()
     if resume != "auto":
-        found = named_checkpoint(Path(resume))
-        _same_experiment(spec, RunDirectory(found.directory.parent.parent))
-        return Start(found)
+        return _from_checkpoint(spec, directory, named_checkpoint(Path(resume)))
     if not directory.exists():
         if directory.occupied():
             raise UserError(f"{str(directory.root)!r} is not empty and holds no run; choose another directory with --out")
         return Start()
-    recorded = _same_experiment(spec, directory, warn)
+    recorded = _same_experiment(spec, directory)
     result = directory.recorded_result()
     if result is not None and result["step"] >= spec.steps:
         return Start(finished=result)
     if recorded.steps != spec.steps:
         warn(f"the run goes on to step {spec.steps} instead of {recorded.steps}; its schedule now ends there")
-    return Start(checkpoints.latest(directory.checkpoints, warn))
+    return Start(checkpoints.latest(directory.checkpoints, warn), precision=recorded.train.precision)
 
 
-def _same_experiment(spec: Spec, directory: RunDirectory, warn: Callable[[str], None] | None = None) -> Spec:
+def _from_checkpoint(spec: Spec, directory: RunDirectory, found: Checkpoint) -> Start:
+    origin = RunDirectory(found.directory.parent.parent)
+    if origin.root.resolve() != directory.root.resolve() and directory.occupied():
+        raise UserError(
+            f"--resume takes a checkpoint of {str(origin.root)!r}, and {str(directory.root)!r} is not empty; choose another --out"
+        )
+    return Start(found, precision=_same_experiment(spec, origin).train.precision)
+
+
+def _same_experiment(spec: Spec, directory: RunDirectory) -> Spec:
     recorded = directory.load_spec()
     changed = [one for one in differences(recorded, spec) if not _may_change(one[0], *one[1:])]
     if changed:

@@ -156,6 +156,26 @@ def test_resuming_from_a_named_checkpoint_forgets_what_came_after_it(tiny, tmp_p
     assert told(tmp_path / "run") == before
 
 
+def test_a_checkpoint_of_one_run_never_overwrites_another_run(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "a")
+    train(llmkit.load_spec(tiny, overrides=["train.steps=4"]), out=tmp_path / "b")
+    before = told(tmp_path / "b")
+    with pytest.raises(UserError, match="choose another --out"):
+        train(llmkit.load_spec(tiny), out=tmp_path / "b", resume=str(tmp_path / "a" / "checkpoints" / "step-00000003"))
+    assert told(tmp_path / "b") == before
+
+
+def test_a_run_goes_on_in_the_precision_that_auto_became_where_it_began(tiny, tmp_path):
+    from llmkit.train.precision import resolve
+
+    here = resolve("auto", torch.device("cpu"))
+    tiny["train"]["precision"] = other = "fp32" if here == "bf16" else "bf16"
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    tiny["train"] |= {"precision": "auto", "steps": 12}
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    assert llmkit.load_run(tmp_path / "run").spec.train.precision == other
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny, tmp_path):
     first = train(llmkit.load_spec(tiny), out=tmp_path / "run")
     weights = tmp_path / "run" / "checkpoints" / "step-00000010" / "model.safetensors"
