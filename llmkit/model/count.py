@@ -115,14 +115,19 @@ def forward_flops(model: Decoder, length: int) -> int:
     """Matrix products of one forward pass over a sequence. The model is on meta and is spent afterwards.
 
     A component that has `flops(length)` is taken at its word and not run: where products depend on values (a router), or a
-    kernel hides them, only it knows.
+    kernel hides them, only it knows. `RuntimeError` where one needs values and has none.
     """
     told = 0
     for module in _outermost_that_tell(model):
         told += int(module.flops(length))  # type: ignore[operator]
         module.forward = _unchanged
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.empty(1, length, dtype=torch.int64, device="meta"))
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.empty(1, length, dtype=torch.int64, device="meta"))
+    except (RuntimeError, NotImplementedError) as error:
+        raise RuntimeError(
+            f"FLOPs are counted without values, and a component needs some; give it a method flops(length): {error}"
+        ) from error
     return told + int(counter.get_total_flops())
 
 
@@ -134,7 +139,7 @@ def kv_cache_bytes(model: Decoder, length: int) -> int:
 
 def _outermost_that_tell(module: nn.Module) -> Iterable[nn.Module]:
     for child in module.children():
-        if hasattr(child, "flops"):
+        if getattr(child, "flops", None) is not None:
             yield child
         else:
             yield from _outermost_that_tell(child)

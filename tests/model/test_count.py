@@ -174,6 +174,12 @@ class Routed(FeedForward):
         return 1000 * length
 
 
+class Silent(Routed):
+    """As `Routed`, and does not tell."""
+
+    flops = None  # type: ignore[assignment]
+
+
 class Headed(Objective):
     """Has a value head of its own."""
 
@@ -209,6 +215,12 @@ def test_a_component_that_knows_its_flops_is_taken_at_its_word_and_not_run() -> 
     told = account(spec_of(catalog, block={"attention": attention, "ffn": "acme.routed"}), catalog)
     dense = account(spec_of(block={"attention": attention, "ffn": {"type": "mlp", "d_ff": 1}}))
     assert told.flops_per_token.forward - 3 * 1000 == dense.flops_per_token.forward - 3 * 2 * 2 * 32
+
+
+def test_a_component_that_needs_values_and_does_not_tell_is_asked_to() -> None:
+    catalog = catalog_with(Kind.ffn, "acme.silent", RoutedParams, Silent)
+    with pytest.raises(RuntimeError, match=r"give it a method flops\(length\)"):
+        account(spec_of(catalog, block={"attention": {"type": "mha", "n_heads": 4}, "ffn": "acme.silent"}), catalog)
 
 
 def test_an_objectives_own_parameters_are_in_its_row_and_not_in_the_models_total() -> None:
