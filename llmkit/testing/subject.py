@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from llmkit.model.decoder import Decoder
 
-WIDTH, LAYERS, LENGTH = 32, 2, 32
+WIDTH, LAYERS, LENGTH = 32, 2, 64
 """The small model: d_model, blocks, max_seq_len. Example parameters have to suit it."""
 
 SMALL: dict[str, Any] = {
