@@ -139,7 +139,7 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
         damage = checkpoint.damage()
         if damage is None:
             return checkpoint
-        warn(f"checkpoint {str(checkpoint.directory)!r} is damaged ({damage}); the one before is used")
+        warn(f"checkpoint {str(checkpoint.directory)!r} is damaged ({damage}); the one before it is tried")
     return None
 
 

@@ -35,7 +35,7 @@ from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
 from llmkit.train.progress import Reporter, Silent
 from llmkit.train.record import manifest_of, resolved
-from llmkit.train.resume import Start, start
+from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
 from llmkit.train.signals import Interrupted, StopWish
 from llmkit.train.step import TrainStep
@@ -72,6 +72,8 @@ def train(
         return begin.finished
     # Before the process group exists, so that ranks which wait for the file lock time out nowhere.
     prepared = _prepare(spec, reporter)
+    if begin.checkpoint is not None:
+        check_data(begin.checkpoint, prepared)
     accelerator = world.begin(spec.train.trackers, str(out))
     try:
         world.agree(accelerator, catalog.fingerprint)

@@ -21,5 +21,10 @@ def resolved(spec: Spec, device: torch.device, recorded: str | None = None) -> S
 
 def manifest_of(spec: Spec, catalog: Catalog, prepared: Prepared | None = None) -> dict[str, Any]:
     """What a run records: versions, components and revisions, git state, hardware, and the fingerprints of its data where it has some."""
-    fingerprints = {} if prepared is None else {"data": prepared.fingerprint, "tokenizer": prepared.tokenizer.fingerprint()}
-    return {"catalog": catalog.fingerprint, "fingerprints": fingerprints}
+    return {"catalog": catalog.fingerprint, "fingerprints": {} if prepared is None else fingerprints(prepared)}
+
+
+def fingerprints(prepared: Prepared) -> dict[str, str]:
+    """What a run goes on with, or not at all: by content, so that a copied or touched file is the same text."""
+    train, validation = (str(file.manifest["sha256"]) for file in (prepared.train, prepared.validation))
+    return {"training_tokens": train, "validation_tokens": validation, "tokenizer": prepared.tokenizer.fingerprint()}

@@ -10,8 +10,10 @@ from typing import Any
 from llmkit.core.errors import UserError
 from llmkit.core.filled import differences
 from llmkit.core.spec import Spec
+from llmkit.data.prepare import Prepared
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.record import fingerprints
 from llmkit.train.run import RunDirectory, named_checkpoint
 
 MAY_CHANGE = (
@@ -43,7 +45,7 @@ def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str]
             )
         return Start()
     if resume != "auto":
-        return _from_checkpoint(spec, directory, named_checkpoint(Path(resume)))
+        return _from_checkpoint(spec, directory, named_checkpoint(Path(resume)), warn)
     if not directory.exists():
         if directory.occupied():
             raise UserError(f"{str(directory.root)!r} is not empty and holds no run; choose another directory with --out")
@@ -54,16 +56,38 @@ def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str]
         return Start(finished=result)
     if recorded.steps != spec.steps:
         warn(f"the run goes on to step {spec.steps} instead of {recorded.steps}; its schedule now ends there")
-    return Start(checkpoints.latest(directory.checkpoints, warn), precision=recorded.train.precision)
+    found = checkpoints.latest(directory.checkpoints, warn)
+    if found is None and checkpoints.listed(directory.checkpoints):
+        raise UserError(f"no checkpoint of the run {str(directory.root)!r} is whole; start anew in another directory with --out")
+    return Start(found, precision=recorded.train.precision)
 
 
-def _from_checkpoint(spec: Spec, directory: RunDirectory, found: Checkpoint) -> Start:
-    origin = RunDirectory(found.directory.parent.parent)
-    if origin.root.resolve() != directory.root.resolve() and directory.occupied():
+def check_data(found: Checkpoint, prepared: Prepared) -> None:
+    """The text and the tokenizer are those that the run began with. `UserError` where not: a spec names files, not what is in them."""
+    origin = _run_of(found)
+    recorded = origin.load_manifest().get("fingerprints", {})
+    changed = [name for name, now in fingerprints(prepared).items() if recorded.get(name, now) != now]
+    if changed:
+        raise UserError(
+            f"{' and '.join(changed)} are no longer those of the run in {str(origin.root)!r}: what data.source reads, or the code that "
+            "reads it, has changed; bring it back, or choose another directory with --out"
+        )
+
+
+def _from_checkpoint(spec: Spec, directory: RunDirectory, found: Checkpoint, warn: Callable[[str], None]) -> Start:
+    origin = _run_of(found)
+    precision = _same_experiment(spec, origin).train.precision
+    if origin.root.resolve() == directory.root.resolve():
+        warn(f"going back to step {found.step}: what the run recorded after it is forgotten")
+    elif directory.occupied():
         raise UserError(
             f"--resume takes a checkpoint of {str(origin.root)!r}, and {str(directory.root)!r} is not empty; choose another --out"
         )
-    return Start(found, precision=_same_experiment(spec, origin).train.precision)
+    return Start(found, precision=precision)
+
+
+def _run_of(found: Checkpoint) -> RunDirectory:
+    return RunDirectory(found.directory.parent.parent)
 
 
 def _same_experiment(spec: Spec, directory: RunDirectory) -> Spec:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,22 @@ class RunDirectory:
         return self.spec.exists()
 
     def occupied(self) -> bool:
-        """Whether anything at all lies here."""
-        return self.root.exists() and (not self.root.is_dir() or any(self.root.iterdir()))
+        """Whether anything at all lies here, besides what a process that died at its very beginning left half-written."""
+        if not self.root.is_dir():
+            return self.root.exists()
+        return any(not _is_draft(path) for path in self.root.iterdir())
 
     def begin(self, spec: Spec, manifest: dict[str, Any], tokenizer: Path | None) -> None:
-        """Write what a run has before its first step."""
+        """Write what a run has before its first step.
+
+        The spec comes first: from then on this is a run, and whatever interrupts the rest, the same command goes on with it.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            if tokenizer is not None and not self.tokenizer.exists():
-                shutil.copytree(tokenizer, self.tokenizer, ignore=shutil.ignore_patterns("seal.json"))
-            write_whole(self.manifest, json.dumps(manifest, indent=2) + "\n")
             self.record_spec(spec)
+            write_whole(self.manifest, json.dumps(manifest, indent=2) + "\n")
+            if tokenizer is not None and not self.tokenizer.exists():
+                _copy_whole(tokenizer, self.tokenizer)
         except OSError as error:
             raise UserError(f"cannot write the run {str(self.root)!r}: {error.strerror}; choose another directory with --out") from error
 
@@ -65,6 +71,10 @@ class RunDirectory:
     def load_spec(self, catalog: Catalog | None = None) -> Spec:
         """The spec as the run recorded it."""
         return load_spec(self.spec, catalog=catalog)
+
+    def load_manifest(self) -> dict[str, Any]:
+        """What the run recorded about itself; empty where it was killed before it could."""
+        return dict(json.loads(self.manifest.read_text())) if self.manifest.exists() else {}
 
     def recorded_result(self) -> dict[str, Any] | None:
         """What the finished run printed; None where it is not finished."""
@@ -80,7 +90,8 @@ class RunDirectory:
             file.write(json.dumps(row) + "\n")
 
     def cut(self, step: int) -> None:
-        """Forget rows after a checkpoint's step, a row torn by a crash, and later checkpoints, so that each step is told once."""
+        """Forget the result, rows after a checkpoint's step or torn by a crash, and later checkpoints, so that each step is told once."""
+        self.result.unlink(missing_ok=True)
         for name in ("metrics", "ledger", "samples"):
             path = self.root / f"{name}.jsonl"
             if path.exists():
@@ -88,7 +99,6 @@ class RunDirectory:
         for later in checkpoints.listed(self.checkpoints):
             if later.step > step:
                 shutil.rmtree(later.directory)
-        self.result.unlink(missing_ok=True)
 
 
 def write_initialised(spec: Spec, out: Path) -> None:
@@ -100,13 +110,17 @@ def write_initialised(spec: Spec, out: Path) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """A run in memory: `model` in evaluation mode on the CPU, `tokenizer` where the run has one, and where it came from."""
+    """A run in memory: `model` in evaluation mode on the CPU, `tokenizer`, and where they came from."""
 
     model: Decoder
-    tokenizer: Tokenizer
     spec: Spec
     directory: Path
     step: int
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer. `UserError` where it has none: it was built and not trained yet."""
+        return load_tokenizer(RunDirectory(self.directory), self.spec)
 
 
 def load_run(path: str | Path, catalog: Catalog | None = None) -> Run:
@@ -122,7 +136,7 @@ def load_run(path: str | Path, catalog: Catalog | None = None) -> Run:
     spec = directory.load_spec(catalog)
     model = build(spec)
     found.load_model(model)
-    return Run(model.eval(), load_tokenizer(directory, spec), spec, directory.root, found.step)
+    return Run(model.eval(), spec, directory.root, found.step)
 
 
 def load_tokenizer(directory: RunDirectory, spec: Spec) -> Tokenizer:
@@ -163,6 +177,18 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def _copy_whole(source: Path, target: Path) -> None:
+    """Copy a directory so that a reader sees all of it or none."""
+    draft = target.with_name(f".{target.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(source, draft, ignore=shutil.ignore_patterns("seal.json"))
+    draft.rename(target)
+
+
+def _is_draft(path: Path) -> bool:
+    return path.name.startswith(".") and path.name.endswith(".part")
 
 
 def _whole_lines(path: Path) -> list[str]:

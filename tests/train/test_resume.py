@@ -15,6 +15,7 @@ import yaml
 import llmkit
 from llmkit.core.errors import UserError
 from llmkit.train.loop import train
+from llmkit.train.run import write_initialised
 
 
 def driver(tmp_path: Path, spec: dict, out: str, sabotage: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +38,21 @@ def driver(tmp_path: Path, spec: dict, out: str, sabotage: str) -> subprocess.Co
 
 
 SABOTAGES = {
+    "while the run's first file is written": """
+        replace = Path.replace
+        def dying(self, target):
+            if "spec.yaml" in str(target): die()
+            return replace(self, target)
+        Path.replace = dying
+        """,
+    "while the tokenizer is copied": """
+        import shutil
+        copytree = shutil.copytree
+        def dying(source, target, **rest):
+            copytree(source, target, **rest)
+            die()
+        shutil.copytree = dying
+        """,
     "after step 5 was told": """
         append = run.RunDirectory.append
         def dying(self, name, row):
@@ -90,11 +106,11 @@ def test_a_run_killed_and_resumed_ends_as_one_that_was_left_alone(tiny, tmp_path
         result = train(llmkit.load_spec(tiny), out=tmp_path / "killed")
     finally:
         torch.set_num_threads(threads)
-    assert result["resumed_from"] in (3, 6)
+    assert result["resumed_from"] in (None, 3, 6)
     left, right = (llmkit.load_run(tmp_path / name).model.state_dict() for name in ("undisturbed", "killed"))
     assert all(torch.equal(left[name], right[name]) for name in left)
     assert told(tmp_path / "killed") == told(tmp_path / "undisturbed")
-    assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
+    assert not list((tmp_path / "killed").rglob(".*"))
 
 
 def told(run: Path) -> list[tuple]:
@@ -214,3 +230,35 @@ def test_a_signal_leaves_a_complete_checkpoint_and_says_how_to_go_on(tiny, tmp_p
     assert out == "" and "Traceback" not in err
     run = llmkit.load_run(tmp_path / "run")
     assert run.step == told(tmp_path / "run")[-1][0]
+
+
+def test_a_run_whose_text_has_changed_is_refused_and_one_whose_files_were_only_touched_goes_on(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    text = Path(tiny["data"]["source"]["paths"][0])
+    tiny["train"]["steps"] = 11
+    text.write_text(text.read_text())
+    assert train(llmkit.load_spec(tiny), out=tmp_path / "run")["resumed_from"] == 10
+    tiny["train"]["steps"] = 12
+    text.write_text(text.read_text().replace("token", "taken"))
+    with pytest.raises(UserError, match=r"training_tokens and validation_tokens are no longer those of the run.*data\.source.*--out"):
+        train(llmkit.load_spec(tiny), out=tmp_path / "run")
+
+
+def test_a_run_without_one_whole_checkpoint_is_not_silently_begun_anew(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    for checkpoint in (tmp_path / "run" / "checkpoints").iterdir():
+        (checkpoint / "checksums.json").unlink()
+    with pytest.raises(UserError, match=r"no checkpoint of the run .* is whole"):
+        train(llmkit.load_spec(tiny), out=tmp_path / "run")
+
+
+def test_a_run_that_was_built_loads_and_says_that_its_tokenizer_is_missing_only_where_it_is_asked_for(tiny, tmp_path):
+    spec = llmkit.load_spec(tiny)
+    write_initialised(spec, tmp_path / "run")
+    run = llmkit.load_run(tmp_path / "run")
+    assert all(torch.equal(found, made) for found, made in zip(run.model.parameters(), llmkit.build(spec).parameters(), strict=True))
+    with pytest.raises(UserError, match="no tokenizer yet: it was built, not trained"):
+        _ = run.tokenizer
+    assert train(spec, out=tmp_path / "run")["resumed_from"] == 0
+    assert llmkit.load_run(tmp_path / "run").tokenizer.decode([104, 105]) == "hi"
