@@ -70,9 +70,8 @@ def test_the_wheels_are_what_is_imported_and_hold_their_data(installed: Installe
 
 def test_plugins_list_shows_its_components_with_their_distribution(installed: Installed) -> None:
     listed = json.loads(installed.run("-m", "llmkit", "plugins", "list", "--json"))
-    ours = {
-        (row["kind"], row["name"], row["distribution"], row["version"]) for row in listed["components"] if row["name"].startswith("acme.")
-    }
+    rows = [row for row in listed["components"] if row["name"].startswith("acme.")]
+    ours = {(row["kind"], row["name"], row["distribution"], row["version"]) for row in rows}
     assert ours == {
         ("attention", "acme.fading", "llmkit-acme", "0.2.0"),
         ("norm", "acme.unit_norm", "llmkit-acme", "0.2.0"),
