@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from llmkit.core.component import Component, Params
 from llmkit.core.hooks import hookimpl
@@ -53,7 +53,14 @@ class YarnScaling(Params):
     attention_factor: float | None = Field(None, gt=0, description="what cos and sin are multiplied by; 0.1 ln(factor) + 1 unless given")
 
 
-Scaling = Annotated[NoScaling | LinearScaling | Llama3Scaling | YarnScaling, Field(discriminator="type")]
+def _by_name(value: Any) -> Any:
+    """`scaling: none` is `scaling: {type: none}`, as in every slot."""
+    return {"type": value} if isinstance(value, str) else value
+
+
+Scaling = Annotated[
+    Annotated[NoScaling | LinearScaling | Llama3Scaling | YarnScaling, Field(discriminator="type")], BeforeValidator(_by_name)
+]
 
 
 class RopeParams(Params):

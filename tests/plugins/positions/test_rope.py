@@ -122,3 +122,10 @@ def test_tables_are_fp32_and_queries_keep_their_dtype() -> None:
 def test_an_odd_head_is_refused_before_building() -> None:
     site = Site(d_model=15, width=5, n_layers=1, layer=0, max_seq_len=64, vocab_size=10, heads=3)
     assert any("5" in problem for problem in RopeParams().check(site))
+
+
+def test_a_scaling_by_name_is_the_scaling_with_its_defaults():
+    from llmkit.plugins.positions.components import Llama3Scaling, NoScaling
+
+    assert RopeParams.model_validate({"scaling": "none"}).scaling == NoScaling()
+    assert RopeParams.model_validate({"scaling": "llama3"}).scaling == Llama3Scaling()
