@@ -41,7 +41,7 @@ class Law:
 def laws(kind: Kind | str) -> list[Law]:
     """Every law of a kind: those of all components, those of its place in a model, its own. Imports torch for most kinds."""
     kind = Kind(kind)
-    modules = [importlib.import_module(f"llmkit.testing.laws.{name}") for name in _MODULES[kind]]
+    modules = [importlib.import_module(f"llmkit.testing.lawbook.{name}") for name in _MODULES[kind]]
     return [law for module in modules for law in module.LAWS]
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from llmkit import runtime
 from llmkit.core.catalog import Catalog
 from llmkit.core.component import Component, Params
-from llmkit.testing.examples import examples, validated
+from llmkit.testing.example_parameters import examples, validated
 from llmkit.testing.law import Law, LawBroken, laws
 from llmkit.testing.subject import Subject, including, subjects
 

@@ -13,7 +13,7 @@ from llmkit.core.kinds import Kind
 from llmkit.core.slot import plain
 from llmkit.core.spec import Spec
 from llmkit.runtime import load_spec
-from llmkit.testing.examples import examples
+from llmkit.testing.example_parameters import examples
 
 if TYPE_CHECKING:
     from torch import Tensor

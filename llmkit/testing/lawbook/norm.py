@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from llmkit.testing.law import Law, LawBroken
-from llmkit.testing.laws.decoder import module_of
+from llmkit.testing.lawbook.decoder import module_of
 from llmkit.testing.model import finite, same
 from llmkit.testing.subject import WIDTH, Subject
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from llmkit.core.interfaces.ffn import Aux
 from llmkit.testing.law import Law, LawBroken
-from llmkit.testing.laws.decoder import module_of
+from llmkit.testing.lawbook.decoder import module_of
 from llmkit.testing.model import same
 from llmkit.testing.subject import WIDTH, Subject
 

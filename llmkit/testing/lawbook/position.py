@@ -8,7 +8,7 @@ from torch import Tensor
 from llmkit.core.interfaces.attention import Context, attend, visible
 from llmkit.core.interfaces.position import Position, PositionHandle, Tables
 from llmkit.testing.law import Law, LawBroken
-from llmkit.testing.laws.decoder import module_of
+from llmkit.testing.lawbook.decoder import module_of
 from llmkit.testing.model import finite, same
 from llmkit.testing.subject import Subject
 
