@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 HEAVY = ("torch", "numpy", "pydantic", "yaml", "llmkit.runtime", "llmkit.core")
 
 PLUGIN = """
