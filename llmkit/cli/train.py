@@ -56,12 +56,13 @@ def _train(spec: Spec, out: Path, resume: str) -> dict[str, Any]:
         with Screen(person) as screen:
             return train(spec, out=out, resume=resume, reporter=screen)
     except Interrupted as stopped:
-        if os.environ.get("RANK", "0") == "0":
-            person.print(str(stopped), style="yellow", markup=False, soft_wrap=True)
-        sys.exit(stopped.exit_code)
+        words, style, code = str(stopped), "yellow", stopped.exit_code
     except Diverged as error:
-        person.print(f"failed: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(1)
+        words, style, code = f"failed: {error}", "red", 1
+    # Not in the handlers: their exception holds the process group, whose threads abort a process that ends before them.
+    if os.environ.get("RANK", "0") == "0":
+        person.print(words, style=style, markup=False, soft_wrap=True)
+    sys.exit(code)
 
 
 def _launch(spec: Spec, out: Path, resume: str, processes: int) -> int:

@@ -14,18 +14,22 @@ from types import FrameType
 def launch(arguments: Sequence[str], processes: int) -> int:
     """Run `python -m llmkit ARGUMENTS` as so many ranks; rank 0 speaks for all. The exit code is rank 0's, or that of who failed first.
 
-    SIGINT and SIGTERM are forwarded: every rank stops after the same step.
+    Signals are forwarded, and every rank stops after the same step. The ranks have a session of their own: a terminal's Ctrl-C
+    would otherwise reach them twice, from the terminal and from here, and a second Ctrl-C does not wait for the step.
     """
     command = [sys.executable, "-m", "llmkit", *arguments]
     port = _free_port()
-    ranks = [subprocess.Popen(command, env=_environment(rank, processes, port), stdout=_stdout(rank)) for rank in range(processes)]
+    ranks = [
+        subprocess.Popen(command, env=_environment(rank, processes, port), stdout=_stdout(rank), start_new_session=True)
+        for rank in range(processes)
+    ]
 
     def forward(number: int, frame: FrameType | None) -> None:
         for rank in ranks:
             if rank.poll() is None:
                 rank.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         return _wait(ranks)
     finally:
@@ -51,12 +55,11 @@ def _wait(ranks: Sequence[subprocess.Popen[bytes]]) -> int:
 
 
 def _first_rank_code(ranks: Sequence[subprocess.Popen[bytes]], code: int) -> int:
-    """Rank 0's code where it ends by itself soon, because its message is the one that the person reads."""
+    """Rank 0's code where it ends by itself soon: its message is the one that the person reads, and 0 means that all is recorded."""
     try:
-        own = ranks[0].wait(timeout=10)
+        failed = ranks[0].wait(timeout=10)
     except subprocess.TimeoutExpired:
-        own = 0
-    failed = own or code
+        failed = code
     return 128 - failed if failed < 0 else failed
 
 

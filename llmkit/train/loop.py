@@ -7,6 +7,7 @@ Nothing but the checkpoint decides how a run goes on. Whatever happens, the last
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 import warnings
@@ -61,28 +62,25 @@ def train(
     """Train a spec into the directory `out` and return what `llmkit train --json` prints.
 
     Under a launcher it is called on every rank, and returns the same on each. Raises `UserError` for what the user can mend,
-    `Interrupted` where it was asked to stop (the checkpoint is complete), `Diverged` where the loss is no longer a number.
+    `Interrupted`, a `KeyboardInterrupt`, where it was asked to stop (the checkpoint is complete), `Diverged` where the loss is no
+    longer a number.
     """
     catalog = catalog or installed()
     reporter = reporter if reporter is not None and world.rank_from_environment() == 0 else Silent()
     directory = RunDirectory(out)
-    begin = start(spec, directory, resume, reporter.say)
-    if begin.finished is not None:
-        reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
-        return begin.finished
-    # Before the process group exists, so that ranks which wait for the file lock time out nowhere.
-    prepared = _prepare(spec, reporter)
-    if begin.checkpoint is not None:
-        check_data(begin.checkpoint, prepared)
-    accelerator = world.begin(spec.train.trackers, str(out))
-    try:
-        world.agree(accelerator, catalog.fingerprint)
-        spec = resolved(spec, accelerator.device, begin.precision)
-        return Trainer(spec, directory, prepared, accelerator, catalog, reporter).run(begin)
-    finally:
-        accelerator.end_training()
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+    with StopWish() as wish:
+        begin = start(spec, directory, resume, reporter.say)
+        if begin.finished is not None:
+            reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
+            return begin.finished
+        # Before the process group exists, so that ranks which wait for the file lock time out nowhere.
+        prepared = _prepare(spec, reporter)
+        if begin.checkpoint is not None:
+            check_data(begin.checkpoint, prepared)
+        with _world(spec, out) as accelerator:
+            world.agree(accelerator, catalog.fingerprint)
+            spec = resolved(spec, accelerator.device, begin.precision)
+            return Trainer(spec, directory, prepared, accelerator, catalog, reporter).run(begin, wish)
 
 
 class Trainer:
@@ -120,7 +118,7 @@ class Trainer:
         self.per_rank = _share(spec.train.batch_size, accelerator.num_processes)
         self.micro = min(spec.train.micro_batch_size or self.per_rank, self.per_rank)
 
-    def run(self, begin: Start) -> dict[str, Any]:
+    def run(self, begin: Start, wish: StopWish) -> dict[str, Any]:
         """Train to the last step, evaluate, and record the result."""
         resumed = self._restore(begin)
         if self.accelerator.is_main_process:
@@ -131,7 +129,7 @@ class Trainer:
         began = time.perf_counter()
         first = self.done.tokens
         saved = self.done.step if begin.checkpoint is not None else -1
-        with StopWish() as wish:
+        with wish.deferred():
             while self.done.step < self.spec.steps:
                 stop = self._step(wish)
                 due = self._due(self.spec.train.checkpoint_every)
@@ -255,6 +253,10 @@ class Trainer:
     def _evaluate(self, limit: int | None) -> dict[str, float]:
         with self._evaluating():
             found = validate(self.spec, self.root, self.prepared, self.accelerator, limit)
+        if not math.isfinite(found["val_loss"]):
+            raise Diverged(
+                f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
+            )
         if self.accelerator.is_main_process:
             self.directory.append("metrics", {"step": self.done.step, "tokens": self.done.tokens, **found})
             self.accelerator.log(found, step=self.done.step)
@@ -323,9 +325,9 @@ class Trainer:
             f"{spec.name}: {size:,} parameters, {spec.steps:,} steps of {spec.train.batch_size} x {spec.seq_len} tokens, "
             f"{spec.train.precision} on {ranks} x {self.device.type}" + ("" if resumed is None else f"; going on from step {resumed}")
         )
-        if world.asked_for() > self.accelerator.num_processes:
+        if world.smaller_than_asked(ranks):
             self.reporter.say(
-                f"warning: {world.asked_for()} processes were asked for and {self.accelerator.num_processes} runs; "
+                f"warning: the launcher was asked for more processes than it started ({ranks}); "
                 "use `llmkit train --processes N` or torchrun"
             )
 
@@ -351,6 +353,17 @@ class Trainer:
         return f"stopped at step {self.done.step} of {self.spec.steps} with a complete checkpoint; the same command goes on from there"
 
 
+@contextmanager
+def _world(spec: Spec, out: Path) -> Iterator[Accelerator]:
+    accelerator = world.begin(spec.train.trackers, str(out))
+    try:
+        yield accelerator
+    finally:
+        accelerator.end_training()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
 def _prepare(spec: Spec, reporter: Reporter) -> Prepared:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -374,7 +387,8 @@ def _share(batch_size: int, ranks: int) -> int:
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:
-    return hash((seed, step, rank)) & 0x7FFF_FFFF_FFFF_FFFF
+    key = hashlib.sha256(f"forward:{seed}:{step}:{rank}".encode()).digest()
+    return int.from_bytes(key[:8], "little", signed=True)
 
 
 def _summed(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

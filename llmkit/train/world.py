@@ -17,9 +17,15 @@ def rank_from_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def asked_for() -> int:
-    """How many processes a launcher was asked for, as far as it says."""
-    return max(int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "ACCELERATE_NUM_PROCESSES"))
+def smaller_than_asked(processes: int) -> bool:
+    """Whether a launcher was asked for more processes than these.
+
+    accelerate's own, on the CPU, starts one whatever `--num_processes` says, and says nothing. All it leaves of the wish is
+    an address where the processes were to meet, without a world that has a size.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"]) > processes
+    return "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_ADDR" in os.environ
 
 
 def begin(trackers: list[str], logging_dir: str) -> Accelerator:

@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+
+import llmkit
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 TORCHRUN = [
@@ -73,7 +77,25 @@ def test_processes_that_cannot_share_a_batch_are_refused_before_any_starts(spec,
 
 @pytest.mark.slow
 def test_a_world_smaller_than_asked_for_is_said(spec, tmp_path):
-    environment = {**ENVIRONMENT, "ACCELERATE_NUM_PROCESSES": "2"}
-    command = [sys.executable, "-m", "llmkit", "train", spec, "--out", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert "2 processes were asked for and 1 runs" in done.stderr
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes"]
+    for processes in ("2", "1"):
+        done = run([*launcher, processes, "-m", "llmkit", "train", spec, "--out", str(tmp_path / processes)])
+        assert done.returncode == 0, done.stderr
+        assert "1 x cpu" in done.stderr
+        assert ("asked for more processes than it started (1)" in done.stderr) == (processes == "2")
+
+
+@pytest.mark.slow
+def test_a_terminals_ctrl_c_which_reaches_every_process_stops_all_ranks_after_the_same_step(tiny, tmp_path):
+    tiny["train"] |= {"steps": 100_000, "checkpoint_every": None}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(tiny))
+    command = [sys.executable, "-m", "llmkit", "train", str(tmp_path / "spec.yaml"), "--out", str(tmp_path / "run"), "--processes", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, start_new_session=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not metrics.exists() and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.count("the same command goes on from there") == 1
+    assert llmkit.load_run(tmp_path / "run").step == json.loads(metrics.read_text().splitlines()[-1])["step"]

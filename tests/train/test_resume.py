@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import llmkit
 from llmkit.core.errors import UserError
 from llmkit.train.loop import train
 from llmkit.train.run import write_initialised
+from llmkit.train.signals import Interrupted
 
 
 def driver(tmp_path: Path, spec: dict, out: str, sabotage: str) -> subprocess.CompletedProcess[str]:
@@ -230,6 +232,28 @@ def test_a_signal_leaves_a_complete_checkpoint_and_says_how_to_go_on(tiny, tmp_p
     assert out == "" and "Traceback" not in err
     run = llmkit.load_run(tmp_path / "run")
     assert run.step == told(tmp_path / "run")[-1][0]
+
+
+def test_ctrl_c_while_data_are_prepared_stops_at_once_and_a_handler_of_the_callers_is_back_afterwards(tiny, tmp_path):
+    class Impatient:
+        def say(self, text): ...
+
+        def preparing(self, stage, done, total):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        def step(self, row, total): ...
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted, match="the same command goes on") as stopped:
+        train(llmkit.load_spec(tiny), out=tmp_path / "run", reporter=Impatient())
+    assert stopped.value.exit_code == 143 and isinstance(stopped.value, KeyboardInterrupt)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert train(llmkit.load_spec(tiny), out=tmp_path / "run")["resumed_from"] is None
+
+
+def test_training_works_in_a_thread_which_can_have_no_signal_handlers(tiny, tmp_path):
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(train, llmkit.load_spec(tiny), out=tmp_path / "run").result()["step"] == 10
 
 
 def test_a_run_whose_text_has_changed_is_refused_and_one_whose_files_were_only_touched_goes_on(tiny, tmp_path):
