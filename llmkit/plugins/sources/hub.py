@@ -50,7 +50,7 @@ class Hub(Source):
         return row[column]
 
     def _builder(self) -> Any:
-        import datasets  # type: ignore[import-untyped]
+        import datasets
 
         with _told(self.params):
             return datasets.load_dataset_builder(**self._arguments())
@@ -77,7 +77,7 @@ class Hub(Source):
 @contextmanager
 def _told(params: HubParams) -> Iterator[None]:
     """What the library raises for a wrong name, file, split or configuration is the user's to mend."""
-    from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
+    from datasets.exceptions import DatasetsError
 
     try:
         yield
