@@ -8,6 +8,8 @@ from llmkit.cli.build import build_model
 from llmkit.cli.evaluate import evaluate_run
 from llmkit.cli.generate import generate_text
 from llmkit.cli.output import run_app
+from llmkit.cli.plugins import app as plugins
+from llmkit.cli.spec import app as spec
 from llmkit.cli.train import train_spec
 
 app = typer.Typer(name="llmkit", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -15,6 +17,8 @@ app.command("build")(build_model)
 app.command("eval")(evaluate_run)
 app.command("generate")(generate_text)
 app.command("train")(train_spec)
+app.add_typer(plugins, name="plugins")
+app.add_typer(spec, name="spec")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,15 +68,19 @@ def _train(spec: Spec, out: Path, resume: str) -> dict[str, Any]:
 
 def _launch(spec: Spec, out: Path, resume: str, processes: int) -> int:
     """Everything that a person can get wrong is checked here, once, before so many interpreters start."""
+    from llmkit.data.prepare import prepare
     from llmkit.train.launch import launch
-    from llmkit.train.resume import start
+    from llmkit.train.loop import check
+    from llmkit.train.progress import Screen
     from llmkit.train.run import RunDirectory
 
     if "RANK" in os.environ:
         raise UserError("--processes starts processes by itself, and this one was started by a launcher; leave one of the two out")
     if spec.train.batch_size % processes:
         raise UserError(f"train.batch_size {spec.train.batch_size} cannot be shared evenly by {processes} processes; change one of them")
-    start(spec, RunDirectory(out), resume, lambda text: None)
+    if check(spec, RunDirectory(out), resume, lambda text: None).finished is None:
+        with Screen(person) as screen, warnings.catch_warnings(action="ignore"):
+            prepare(spec, progress=screen.preparing)
     return launch(_without_processes(sys.argv[1:]), processes)
 
 
