@@ -75,7 +75,7 @@ def fields(model: type[BaseModel]) -> str:
     if not model.model_fields:
         return "\nNo parameters.\n"
     rows = [
-        f"| `{name}` | {type_name(field.annotation)} | {default(field)} | {field.description or ''} |"
+        f"| `{name}` | {type_name(field.annotation)} | {default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
         for name, field in model.model_fields.items()
     ]
     return "\n| parameter | type | default | what it is |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
