@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -116,10 +117,11 @@ def write(
             # The same step written before (a resumed run whose old checkpoint was damaged): it gives way to this one.
             shutil.rmtree(place)
         draft.rename(place)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        # A full disk is an OSError of ours, or a SafetensorError of the library's.
         shutil.rmtree(draft, ignore_errors=True)
         raise UserError(
-            f"cannot write checkpoint {str(place)!r}: {error.strerror or error}; the earlier checkpoints are as they were. "
+            f"cannot write checkpoint {str(place)!r}: {error}; the earlier checkpoints are as they were. "
             "free some space or choose another --out, then run the same command again"
         ) from error
     _flush(directory)

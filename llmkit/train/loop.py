@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.runtime import catalog as installed
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
-from llmkit.train.progress import Reporter, Silent
+from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
 from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
@@ -69,7 +69,7 @@ def train(
     reporter = reporter if reporter is not None and world.rank_from_environment() == 0 else Silent()
     directory = RunDirectory(out)
     with StopWish() as wish:
-        begin = start(spec, directory, resume, reporter.say)
+        begin = check(spec, directory, resume, reporter.say, catalog)
         if begin.finished is not None:
             reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
             return begin.finished
@@ -81,6 +81,13 @@ def train(
             world.agree(accelerator, catalog.fingerprint)
             spec = resolved(spec, accelerator.device, begin.precision)
             return Trainer(spec, directory, prepared, accelerator, catalog, reporter).run(begin, wish)
+
+
+def check(spec: Spec, directory: RunDirectory, resume: str, say: Callable[[str], None], catalog: Catalog | None = None) -> Start:
+    """Where the run begins, after all that can be known to be wrong before any text is read. `UserError` where something is."""
+    world.check_trackers(spec.train.trackers)
+    precision.resolve(spec.train.precision, world.device())
+    return start(spec, directory, resume, say, catalog)
 
 
 class Trainer:
@@ -122,7 +129,7 @@ class Trainer:
         """Train to the last step, evaluate, and record the result."""
         resumed = self._restore(begin)
         if self.accelerator.is_main_process:
-            self._record_start()
+            self._record_start(begin)
         self.accelerator.wait_for_everyone()
         self.accelerator.init_trackers(self.spec.name)
         self._introduce(resumed)
@@ -272,7 +279,7 @@ class Trainer:
             texts = sample(self.spec, self.model, self.prepared.tokenizer)
         for prompt, text in zip(self.spec.train.sample_prompts, texts, strict=True):
             self.directory.append("samples", {"step": self.done.step, "prompt": prompt, "text": text})
-            self.reporter.say(f"step {self.done.step}: {prompt}»{text}«")
+            self.reporter.say(f"step {self.done.step}: {prompt}»{printable(text)}«")
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
@@ -296,8 +303,16 @@ class Trainer:
         self.done = Progressed(found.step, trainer["tokens"], trainer.get("loss"))
         return found.step
 
-    def _record_start(self) -> None:
-        self.directory.begin(self.spec, manifest_of(self.spec, self.catalog, self.prepared), self.prepared.tokenizer_directory)
+    def _record_start(self, begin: Start) -> None:
+        record = manifest_of(self.spec, self.catalog, self.prepared)
+        session = {
+            "from_step": self.done.step,
+            "processes": self.accelerator.num_processes,
+            "llmkit": record.get("llmkit"),
+            "changes": [{"address": address, "was": was, "now": now} for address, was, now in begin.changes],
+        }
+        earlier = self.directory.load_manifest().get("sessions", [])
+        self.directory.begin(self.spec, record | {"sessions": [*earlier, session]}, self.prepared.tokenizer_directory)
         self.directory.cut(self.done.step)
 
     def _save(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -73,6 +74,11 @@ class Screen:
         if row["step"] % max(total // LINES, 1) == 0 or row["step"] == total:
             left = (total - row["step"]) * row["seconds"]
             self.say(f"step {row['step']}/{total}  {words}  lr {row['learning_rate']:.2e}  {_clock(left)} left")
+
+
+def printable(text: str) -> str:
+    """Text of a model without control characters but line breaks: it may write an escape sequence, which a terminal obeys."""
+    return "".join(character for character in text if character in "\n\t" or unicodedata.category(character) != "Cc")
 
 
 def _clock(seconds: float) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from llmkit.core.catalog import Catalog
+from llmkit.core.manifest import manifest
+from llmkit.core.manifest import manifest
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
 from llmkit.train import precision
@@ -21,7 +23,7 @@ def resolved(spec: Spec, device: torch.device, recorded: str | None = None) -> S
 
 def manifest_of(spec: Spec, catalog: Catalog, prepared: Prepared | None = None) -> dict[str, Any]:
     """What a run records: versions, components and revisions, git state, hardware, and the fingerprints of its data where it has some."""
-    return {"catalog": catalog.fingerprint, "fingerprints": {} if prepared is None else fingerprints(prepared)}
+    return manifest(spec, catalog) | {"fingerprints": {} if prepared is None else fingerprints(prepared)}
 
 
 def fingerprints(prepared: Prepared) -> dict[str, str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.filled import differences
+from llmkit.core.manifest import check_revisions
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
 from llmkit.train import checkpoint as checkpoints
@@ -23,20 +25,24 @@ MAY_CHANGE = (
 )  # fmt: skip
 """What only makes a run longer or more talkative."""
 
+Changes = Sequence[tuple[str, Any, Any]]
+
 
 @dataclass(frozen=True)
 class Start:
     """Where training begins: a checkpoint, or nothing; or the result of a run that is finished.
 
     precision  what `auto` became where the run began: it goes on in that, on whatever machine
+    changes    (address, value in the run, value now) of what may be another when a run goes on
     """
 
     checkpoint: Checkpoint | None = None
     finished: dict[str, Any] | None = None
     precision: str | None = None
+    changes: Changes = ()
 
 
-def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str], None]) -> Start:
+def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str], None], catalog: Catalog | None = None) -> Start:
     """Where to begin, by `--resume auto|never|PATH`. `UserError` where that would overwrite or mix experiments."""
     if resume == "never":
         if directory.occupied():
@@ -45,12 +51,12 @@ def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str]
             )
         return Start()
     if resume != "auto":
-        return _from_checkpoint(spec, directory, named_checkpoint(Path(resume)), warn)
+        return _from_checkpoint(spec, directory, named_checkpoint(Path(resume)), warn, catalog)
     if not directory.exists():
         if directory.occupied():
             raise UserError(f"{str(directory.root)!r} is not empty and holds no run; choose another directory with --out")
         return Start()
-    recorded = _same_experiment(spec, directory)
+    recorded, changes = _same_experiment(spec, directory, catalog)
     result = directory.recorded_result()
     if result is not None and result["step"] >= spec.steps:
         return Start(finished=result)
@@ -59,7 +65,16 @@ def start(spec: Spec, directory: RunDirectory, resume: str, warn: Callable[[str]
     found = checkpoints.latest(directory.checkpoints, warn)
     if found is None and checkpoints.listed(directory.checkpoints):
         raise UserError(f"no checkpoint of the run {str(directory.root)!r} is whole; start anew in another directory with --out")
-    return Start(found, precision=recorded.train.precision)
+    return _going_on(spec, found, recorded, changes)
+
+
+def _going_on(spec: Spec, found: Checkpoint | None, recorded: Spec, changes: Changes) -> Start:
+    if found is not None and found.step > spec.steps:
+        raise UserError(
+            f"the run stands at step {found.step} already, and the spec ends at step {spec.steps}; "
+            f"give train.steps of at least {found.step}, or begin anew in another directory with --out"
+        )
+    return Start(found, precision=recorded.train.precision, changes=changes)
 
 
 def check_data(found: Checkpoint, prepared: Prepared) -> None:
@@ -74,32 +89,35 @@ def check_data(found: Checkpoint, prepared: Prepared) -> None:
         )
 
 
-def _from_checkpoint(spec: Spec, directory: RunDirectory, found: Checkpoint, warn: Callable[[str], None]) -> Start:
+def _from_checkpoint(spec: Spec, directory: RunDirectory, found: Checkpoint, warn: Callable[[str], None], catalog: Catalog | None) -> Start:
     origin = _run_of(found)
-    precision = _same_experiment(spec, origin).train.precision
+    recorded, changes = _same_experiment(spec, origin, catalog)
     if origin.root.resolve() == directory.root.resolve():
         warn(f"going back to step {found.step}: what the run recorded after it is forgotten")
     elif directory.occupied():
         raise UserError(
             f"--resume takes a checkpoint of {str(origin.root)!r}, and {str(directory.root)!r} is not empty; choose another --out"
         )
-    return Start(found, precision=precision)
+    return _going_on(spec, found, recorded, changes)
 
 
 def _run_of(found: Checkpoint) -> RunDirectory:
     return RunDirectory(found.directory.parent.parent)
 
 
-def _same_experiment(spec: Spec, directory: RunDirectory) -> Spec:
-    recorded = directory.load_spec()
-    changed = [one for one in differences(recorded, spec) if not _may_change(one[0], *one[1:])]
-    if changed:
-        listing = "\n".join(f"  {address}: {was!r} in the run, {now!r} in the spec" for address, was, now in changed)
+def _same_experiment(spec: Spec, directory: RunDirectory, catalog: Catalog | None) -> tuple[Spec, Changes]:
+    """The spec that the run recorded, and what of it is another now and may be."""
+    recorded = directory.load_spec(catalog)
+    check_revisions(directory.load_manifest(), recorded)
+    changes = differences(recorded, spec)
+    refused = [change for change in changes if not _may_change(*change)]
+    if refused:
+        listing = "\n".join(f"  {address}: {was!r} in the run, {now!r} in the spec" for address, was, now in refused)
         raise UserError(
             f"the spec is another experiment than the run in {str(directory.root)!r}:\n{listing}\n"
             "go back to the run's values, or choose another directory with --out"
         )
-    return recorded
+    return recorded, changes
 
 
 def _may_change(address: str, was: Any, now: Any) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
-from llmkit.core.filled import filled
+from llmkit.core.filled import filled, to_yaml
 from llmkit.core.interfaces.tokenizer import Tokenizer
+from llmkit.core.manifest import check_revisions
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
@@ -59,14 +59,14 @@ class RunDirectory:
             self.root.mkdir(parents=True, exist_ok=True)
             self.record_spec(spec)
             write_whole(self.manifest, json.dumps(manifest, indent=2) + "\n")
-            if tokenizer is not None and not self.tokenizer.exists():
+            if tokenizer is not None:
                 _copy_whole(tokenizer, self.tokenizer)
         except OSError as error:
             raise UserError(f"cannot write the run {str(self.root)!r}: {error.strerror}; choose another directory with --out") from error
 
     def record_spec(self, spec: Spec) -> None:
         """Write the filled spec."""
-        write_whole(self.spec, yaml.safe_dump(filled(spec), sort_keys=False, allow_unicode=True))
+        write_whole(self.spec, to_yaml(filled(spec)))
 
     def load_spec(self, catalog: Catalog | None = None) -> Spec:
         """The spec as the run recorded it."""
@@ -134,6 +134,7 @@ def load_run(path: str | Path, catalog: Catalog | None = None) -> Run:
         raise UserError(f"no run in {str(given)!r}: it has no spec.yaml; train one with `llmkit train --out {given}`")
     found = _checkpoint(given, directory)
     spec = directory.load_spec(catalog)
+    check_revisions(directory.load_manifest(), spec)
     model = build(spec)
     found.load_model(model)
     return Run(model.eval(), spec, directory.root, found.step)
@@ -150,10 +151,12 @@ def load_tokenizer(directory: RunDirectory, spec: Spec) -> Tokenizer:
 def _checkpoint(given: Path, directory: RunDirectory) -> Checkpoint:
     if given != directory.root:
         return named_checkpoint(given)
-    warnings: list[str] = []
-    found = checkpoints.latest(directory.checkpoints, warnings.append)
+    damaged: list[str] = []
+    found = checkpoints.latest(directory.checkpoints, damaged.append)
     if found is None:
-        raise UserError("; ".join([f"run {str(given)!r} has no complete checkpoint", *warnings]))
+        raise UserError("; ".join([f"run {str(given)!r} has no complete checkpoint", *damaged]))
+    for text in damaged:
+        warnings.warn(text, stacklevel=3)
     return found
 
 
@@ -180,9 +183,10 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def _copy_whole(source: Path, target: Path) -> None:
-    """Copy a directory so that a reader sees all of it or none."""
+    """Copy a directory over another, so that a reader sees all of it or none."""
     draft = target.with_name(f".{target.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
+    for old in (draft, target):
+        shutil.rmtree(old, ignore_errors=True)
     shutil.copytree(source, draft, ignore=shutil.ignore_patterns("seal.json"))
     draft.rename(target)
 

@@ -7,6 +7,7 @@ import os
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState, PartialState
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor
 
 from llmkit.core.errors import UserError
@@ -15,6 +16,21 @@ from llmkit.core.errors import UserError
 def rank_from_environment() -> int:
     """This process's rank, before any process group exists: launchers say it in the environment."""
     return int(os.environ.get("RANK", "0"))
+
+
+def device() -> torch.device:
+    """Where a run computes: CUDA where the machine has it, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_trackers(names: list[str]) -> None:
+    """`UserError` where accelerate does not know a tracker, or would drop it without a word because its package is not installed."""
+    installed = {str(name) for name in get_available_trackers()}
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            raise UserError(f"train.trackers names {name!r}; accelerate knows {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}")
+        if name not in installed:
+            raise UserError(f"train.trackers names {name!r}, whose package is not installed; pip install it, or leave the tracker out")
 
 
 def smaller_than_asked(processes: int) -> bool:
@@ -36,8 +52,7 @@ def begin(trackers: list[str], logging_dir: str) -> Accelerator:
     """
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
-    use_cpu = not torch.cuda.is_available()
-    return Accelerator(cpu=use_cpu, mixed_precision="no", log_with=trackers or None, project_dir=logging_dir)
+    return Accelerator(cpu=device().type == "cpu", mixed_precision="no", log_with=trackers or None, project_dir=logging_dir)
 
 
 def total(accelerator: Accelerator, *values: float | Tensor) -> list[float]:

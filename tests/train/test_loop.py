@@ -161,3 +161,11 @@ def test_a_tensorboard_tracker_is_one_key_in_the_spec(tiny, tmp_path):
     tiny["train"]["trackers"] = ["tensorboard"]
     train(llmkit.load_spec(tiny), out=tmp_path / "run")
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize(("tracker", "words"), [("tensorbord", "accelerate knows .*tensorboard"), ("clearml", "package is not installed")])
+def test_a_tracker_that_would_be_dropped_silently_is_refused(tiny, tmp_path, tracker, words):
+    tiny["train"]["trackers"] = [tracker]
+    with pytest.raises(UserError, match=words):
+        train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -286,3 +286,47 @@ def test_a_run_that_was_built_loads_and_says_that_its_tokenizer_is_missing_only_
         _ = run.tokenizer
     assert train(spec, out=tmp_path / "run")["resumed_from"] == 0
     assert llmkit.load_run(tmp_path / "run").tokenizer.decode([104, 105]) == "hi"
+
+
+def test_a_run_is_never_cut_shorter_than_where_it_stands(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    (tmp_path / "run" / "result.json").unlink()
+    tiny["train"]["steps"] = 7
+    with pytest.raises(UserError, match=r"stands at step 10 already, and the spec ends at step 7; give train\.steps of at least 10"):
+        train(llmkit.load_spec(tiny), out=tmp_path / "run")
+
+
+def test_the_manifest_tells_every_session_of_a_run_and_what_it_changed(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    tiny["train"] |= {"steps": 12, "micro_batch_size": 2}
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    first, second = manifest["sessions"]
+    assert (first["from_step"], first["changes"]) == (0, [])
+    assert second["from_step"] == 10
+    assert {(change["address"], change["was"], change["now"]) for change in second["changes"]} == {
+        ("train.steps", 10, 12),
+        ("train.micro_batch_size", None, 2),
+    }
+    assert {"llmkit", "components", "git", "hardware", "catalog", "fingerprints"} <= set(manifest)
+
+
+def test_a_run_whose_component_has_another_revision_now_is_refused_with_what_to_install(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    next(row for row in manifest["components"] if row["name"] == "mha")["revision"] = 2
+    path.write_text(json.dumps(manifest))
+    tiny["train"]["steps"] = 12
+    for call in (lambda: llmkit.load_run(tmp_path / "run"), lambda: train(llmkit.load_spec(tiny), out=tmp_path / "run")):
+        with pytest.raises(UserError, match=r"attention 'mha' was saved at revision 2 and revision 1 is installed.*pip install"):
+            call()
+
+
+def test_loading_a_run_whose_latest_checkpoint_is_damaged_warns_and_takes_the_one_before(tiny, tmp_path):
+    train(llmkit.load_spec(tiny), out=tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "step-00000010" / "trainer.json").unlink()
+    with pytest.warns(UserWarning, match=r"step-00000010.*trainer\.json is missing"):
+        assert llmkit.load_run(tmp_path / "run").step == 9
+    with pytest.raises(UserError, match=r"trainer\.json is missing"):
+        llmkit.load_run(tmp_path / "run" / "checkpoints" / "step-00000010")
