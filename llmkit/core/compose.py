@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from llmkit.core.document import DEFAULTS, Node, located, read_value, read_yaml
-from llmkit.core.errors import UserError
 from llmkit.core.problems import Place, Problem, SpecError, suggestion
 
 Source: TypeAlias = str | Path | Mapping[str, Any]
@@ -40,7 +39,7 @@ class Layer(NamedTuple):
 
 
 def compose(source: Source, overrides: Sequence[str], recipes: Path) -> Node:
-    """The one document of a spec. `SpecError` or `UserError` where it cannot be read.
+    """The one document of a spec. `SpecError` where it cannot be read.
 
     source     a path, `recipe:NAME`, or a mapping
     overrides  `address=value`, the value in YAML
@@ -116,10 +115,23 @@ def recipe_names(recipes: Path) -> list[str]:
     return sorted(name for name in names if RECIPE + name != DEFAULTS)
 
 
+def recipe_text(name: str, recipes: Path) -> str:
+    """A recipe's file, to be copied elsewhere: what it extends by a relative path is named as a recipe."""
+    path = _recipe(RECIPE + name, recipes)
+    text = _text(path, RECIPE + name)
+    extends = _mapping(read_yaml(text, RECIPE + name)).child("extends")
+    if extends is None or str(extends.value).startswith(RECIPE):
+        return text
+    below = Path(os.path.normpath(path.parent / extends.value)).relative_to(recipes).with_suffix("").as_posix()
+    lines = text.splitlines(keepends=True)
+    lines[(extends.place.line or 1) - 1] = f"extends: {RECIPE}{below}\n"
+    return "".join(lines)
+
+
 def _recipe(source: str, recipes: Path) -> Path:
     name = source.removeprefix(RECIPE)
     if source != DEFAULTS and name not in recipe_names(recipes):
-        raise UserError(f"no recipe is called {name!r}; {suggestion(name, recipe_names(recipes))}")
+        raise SpecError([Problem(Place(source), "", f"no recipe is called {name!r}; {suggestion(name, recipe_names(recipes))}")])
     return recipes / f"{name}.yaml"
 
 
@@ -128,10 +140,9 @@ def _text(path: Path, shown: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise SpecError([Problem(Place(shown), "", f"is no UTF-8 text (byte {error.start}); save it as UTF-8")]) from None
-    except FileNotFoundError:
-        raise UserError(f"no such file: {shown!r}; give the path of a spec, or recipe:NAME for one that ships") from None
     except OSError as error:
-        raise UserError(f"cannot read {shown!r}: {error.strerror}; give the path of a spec, or recipe:NAME for one that ships") from None
+        remedy = "give the path of a spec, or recipe:NAME for one that ships"
+        raise SpecError([Problem(Place(shown), "", f"cannot be read ({(error.strerror or str(error)).lower()}); {remedy}")]) from None
 
 
 def _mapping(node: Node) -> Node:
@@ -156,10 +167,10 @@ def _extended(layer: Layer, recipes: Path) -> list[Layer]:
             source = os.path.normpath((layer.directory or Path()) / source)
         try:
             layer = read_layer(source, recipes)
-        except SpecError:
+        except SpecError as error:
+            if not (unread := error.problems[0]).place.line:
+                raise SpecError([Problem(place, "extends", str(unread))]) from None
             raise
-        except UserError as error:
-            raise SpecError([Problem(place, "extends", str(error))]) from None
         if _identity(layer) in seen:
             raise SpecError([Problem(place, "extends", f"{source!r} extends itself in the end; break the circle")])
         seen.append(_identity(layer))
@@ -179,9 +190,9 @@ def _override(text: str) -> Node:
     parts = address.strip().split(".")
     file = f"--set {text}"
     if not equals or not all(parts):
-        raise UserError(f"--set {text!r} is no override; write ADDRESS=VALUE, such as model.block.norm=layernorm")
+        raise SpecError([Problem(Place(file), "", "is no override; write ADDRESS=VALUE, such as model.block.norm=layernorm")])
     if parts[0] in ("extends", "derived"):
-        raise UserError(f"--set {text!r}: {parts[0]!r} cannot be set from outside; set what it stands for")
+        raise SpecError([Problem(Place(file), parts[0], "cannot be set from outside; set what it stands for")])
     node = read_value(value, file)
     for part in reversed(parts):
         node = Node({part: replace(node, key=Place(file))}, Place(file), bare=True)

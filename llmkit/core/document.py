@@ -80,6 +80,13 @@ class Node:
             return self.owner(parts)
         return node.place if node.is_scalar else node.key or node.place
 
+    def written_at(self, address: str) -> Place | None:
+        """The layer that set the value at an address; None where nobody wrote it. A bare name stands for its `type`."""
+        parts = address.split(".")
+        found, node = self.walk(parts)
+        bare_name = parts[-1:] == ["type"] and found == parts[:-1] and isinstance(node.value, str)
+        return node.place if found == parts or bare_name else None
+
     def plain(self) -> Any:
         """The value without its places."""
         if isinstance(self.value, dict):

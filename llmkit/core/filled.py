@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import yaml
+
+from llmkit.core.document import BOOL, FLOAT, INT, NULL
 from llmkit.core.spec import Spec
 
 
@@ -13,8 +16,30 @@ def filled(spec: Spec) -> dict[str, Any]:
     `derived` is for a person: loading ignores it and computes it again.
     """
     document: dict[str, Any] = spec.model_dump(mode="json")
-    document["derived"] = {"model.vocab_size": spec.vocab_size, "train.seq_len": spec.seq_len, "train.steps": spec.steps}
+    document["derived"] = {
+        "model.vocab_size": spec.vocab_size,
+        "train.seq_len": spec.seq_len,
+        "train.steps": spec.steps,
+        "train.tokens": spec.steps * spec.train.batch_size * spec.seq_len,
+    }
     return document
+
+
+def to_yaml(document: dict[str, Any]) -> str:
+    """A document as YAML that reads back as the same, by YAML 1.1 and by 1.2: text that either takes for a number is quoted."""
+    text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal values out each time, and knows what YAML 1.2 takes for more than text."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _name, _pattern in (("null", NULL), ("bool", BOOL), ("int", INT), ("float", FLOAT)):
+    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, None)
 
 
 def differences(left: Spec, right: Spec) -> list[tuple[str, Any, Any]]:

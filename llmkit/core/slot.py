@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, GetCoreSchemaHandler, ValidationInfo
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from llmkit.core.catalog import Catalog
@@ -31,8 +31,11 @@ class Slot:
         return core_schema.with_info_plain_validator_function(
             self._validate,
             serialization=core_schema.plain_serializer_function_ser_schema(plain),
-            metadata={"slot": self.kind},
         )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        # Only which kind: the schema of a spec puts a reference here, since what is installed is not known to a class.
+        return {"slot": str(self.kind)}
 
     def _validate(self, value: Any, info: ValidationInfo) -> Chosen:
         if isinstance(value, Chosen):

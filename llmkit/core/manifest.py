@@ -1,0 +1,138 @@
+"""What a run records of where it came from, and whether what is installed can still read it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from llmkit.core.catalog import Catalog, Origin
+from llmkit.core.component import Component
+from llmkit.core.errors import UserError
+from llmkit.core.spec import Spec
+
+PACKAGES = ("torch", "accelerate", "datasets", "numpy", "pydantic", "safetensors", "tokenizers", "transformers")
+"""Whose versions are recorded, by what is installed: nothing is imported for it."""
+
+GIT_SECONDS = 5.0
+"""How long git may take to answer: a run does not wait for a repository on a slow disk."""
+
+
+def manifest(spec: Spec, catalog: Catalog, directory: Path | None = None) -> dict[str, Any]:
+    """Versions, components with their revisions, the catalog's fingerprint, git state and hardware, as JSON holds them.
+
+    directory  whose git state is recorded; the working directory unless given
+    """
+    return {
+        "llmkit": _version("llmkit"),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "catalog": catalog.fingerprint,
+        "components": components(spec, catalog),
+        "git": git_state(directory or Path.cwd()),
+        "hardware": hardware(),
+    }
+
+
+def components(spec: Spec, catalog: Catalog) -> list[dict[str, Any]]:
+    """Every distinct component of a spec, with its revision and the distribution that brought it."""
+    used = {(chosen.component.kind, chosen.type): chosen.component for _, _, chosen in spec.slots()}
+    return [_row(component, _origin(component, catalog)) for component in used.values()]
+
+
+def check_revisions(recorded: Mapping[str, Any], spec: Spec) -> None:
+    """`UserError` where a component of the spec has another revision than the manifest recorded, with what to install.
+
+    A revision is raised where parameters or saved names change their meaning, so that weights of another one would load wrongly.
+    """
+    installed = {(str(chosen.component.kind), chosen.type): chosen.component.revision for _, _, chosen in spec.slots()}
+    refused = [
+        refusal
+        for row in recorded.get("components", ())
+        if (refusal := _refusal(row, installed.get((row["kind"], row["name"])))) is not None
+    ]
+    if refused:
+        raise UserError("\n".join(refused))
+
+
+def git_state(directory: Path) -> dict[str, Any] | None:
+    """Commit, branch and whether anything is uncommitted; None outside a repository, or where git does not answer."""
+    commit = _git(directory, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    changes = _git(directory, "status", "--porcelain")
+    return {
+        "commit": commit,
+        "branch": _git(directory, "rev-parse", "--abbrev-ref", "HEAD"),
+        "dirty": None if changes is None else bool(changes),
+    }
+
+
+def hardware() -> dict[str, Any]:
+    """The machine: system, processor, cores, bytes of memory (None where the system does not say)."""
+    return {
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory(),
+    }
+
+
+def _row(component: Component, origin: Origin) -> dict[str, Any]:
+    return {
+        "kind": str(component.kind),
+        "name": component.name,
+        "revision": component.revision,
+        "distribution": origin.distribution,
+        "version": origin.version,
+    }
+
+
+def _origin(component: Component, catalog: Catalog) -> Origin:
+    entry = catalog.entries.get((component.kind, component.name))
+    return entry.origin if entry is not None else Origin("", "")
+
+
+def _refusal(row: Mapping[str, Any], installed: int | None) -> str | None:
+    if installed is None or installed == row["revision"]:
+        return None
+    what = f"{row['kind']} {row['name']!r} was saved at revision {row['revision']} and revision {installed} is installed"
+    wrote = f"{row['distribution']} {row['version']} wrote it"
+    if row["revision"] > installed:
+        return f"{what}; {wrote}: pip install --upgrade '{row['distribution']}>={row['version']}'"
+    return f"{what}, which cannot read the older one; {wrote}: pip install '{row['distribution']}=={row['version']}', or train anew"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, text=True, timeout=GIT_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
