@@ -8,7 +8,6 @@ import torch
 
 from llmkit.core.catalog import Catalog
 from llmkit.core.manifest import manifest
-from llmkit.core.manifest import manifest
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
 from llmkit.train import precision
