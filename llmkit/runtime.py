@@ -17,7 +17,7 @@ from llmkit.core.checks import violations
 from llmkit.core.compose import Source, compose
 from llmkit.core.document import Node
 from llmkit.core.host import Host
-from llmkit.core.problems import Problem, SpecError, problems_of
+from llmkit.core.problems import Problem, SpecError, problems_of, truths_for_numbers
 from llmkit.core.spec import Spec
 
 BUILTINS = tuple(
@@ -77,10 +77,15 @@ def load_located(source: Source, overrides: Sequence[str] = (), catalog: Catalog
         spec = Spec.model_validate(document.plain(), context={"catalog": known})
     except ValidationError as error:
         raise SpecError(problems_of(error, Spec, document, known)) from None
-    found = violations(spec)
+    found = [*truths_for_numbers(spec.model_dump(mode="json"), document), *violations_at(spec, document)]
     if found:
-        raise SpecError(Problem(document.place_of(one.address), one.address, one.message) for one in found)
+        raise SpecError(found)
     return LocatedSpec(spec, document)
+
+
+def violations_at(spec: Spec, document: Node) -> list[Problem]:
+    """What is wrong between the slots of a spec, where it was written."""
+    return [Problem(document.place_of(one.address), one.address, one.message) for one in violations(spec)]
 
 
 def _or_installed(given: Catalog | None) -> Catalog:
@@ -92,4 +97,4 @@ def _switch(environment: Mapping[str, str], name: str) -> bool:
 
 
 def _listed(names: str | None) -> list[str] | None:
-    return None if names is None else [name.strip() for name in names.split(",") if name.strip()]
+    return None if not names else [name.strip() for name in names.split(",") if name.strip()]

@@ -9,21 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 
 from llmkit.cli.output import Json, person, print_json, result
-from llmkit.core.catalog import Catalog
-from llmkit.core.component import Chosen
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.source import Document
 from llmkit.core.kinds import Kind
-from llmkit.core.spec import Spec
 
 if TYPE_CHECKING:
     import torch
 
+    from llmkit.core.catalog import Catalog
+    from llmkit.core.component import Chosen
     from llmkit.core.interfaces.evaluator import Evaluation
+    from llmkit.core.spec import Spec
 
 Evals = Annotated[str | None, typer.Option("--evals", metavar="A,B", help="Evaluators by name; those of the run's spec unless given.")]
 Data = Annotated[
@@ -85,6 +84,10 @@ def chosen_evaluators(spec: Spec, names: str | None, catalog: Catalog) -> list[C
 
 
 def _with_defaults(name: str, catalog: Catalog) -> Chosen:
+    from pydantic import ValidationError
+
+    from llmkit.core.component import Chosen
+
     component = catalog.find(Kind.evaluator, name)
     try:
         return Chosen(component, component.params.model_validate({}, context={"catalog": catalog}))

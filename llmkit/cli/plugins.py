@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
-from pydantic import BaseModel
 
 from llmkit.cli.output import Json, person, print_json, result
 from llmkit.cli.spec import show_rows, written
-from llmkit.core.catalog import Catalog, Entry
 from llmkit.core.errors import UserError
 from llmkit.core.kinds import Kind
-from llmkit.core.problems import suggestion
-from llmkit.core.slot import Slot, branches
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from llmkit.core.catalog import Catalog, Entry
 
 app = typer.Typer(no_args_is_help=True, help="What components are installed, and from where.")
 
@@ -63,6 +64,8 @@ def show_plugin(
 
 def found(wanted: str, installed: Catalog) -> Entry:
     """The component called `KIND:NAME`, or `NAME` where only one kind has it. `UserError` with a suggestion where there is none."""
+    from llmkit.core.problems import suggestion
+
     kind, colon, name = wanted.partition(":")
     if colon:
         if kind not in list(Kind):
@@ -124,6 +127,10 @@ def parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 def words(annotation: Any) -> str:
     """A type as a person reads it: `int or null`, `'half' or 'interleaved'`, `a norm`."""
+    from pydantic import BaseModel
+
+    from llmkit.core.slot import Slot, branches
+
     names = []
     for branch in branches(annotation):
         if isinstance(branch, Slot):
@@ -169,6 +176,8 @@ def source_file(target: str) -> str | None:
 
 
 def _plain(value: Any) -> Any:
+    from pydantic import BaseModel
+
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     return list(value) if isinstance(value, tuple) else value

@@ -69,7 +69,8 @@ class Catalog:
         names = self.names(kind)
         close = get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"installed: {', '.join(names) or 'none'}"
-        return f"no {kind} is called {name!r}; {hint}"
+        broken = f"; plugins that failed: {', '.join(failure.plugin for failure in self.failures)}" if self.failures else ""
+        return f"no {kind} is called {name!r}; {hint}{broken}"
 
     @property
     def fingerprint(self) -> str:

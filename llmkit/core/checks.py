@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
-from llmkit.core.component import Chosen, Params
+from llmkit.core.component import Chosen
 from llmkit.core.errors import UserError
 from llmkit.core.kinds import Kind
 from llmkit.core.problems import suggestion
@@ -26,7 +27,7 @@ def violations(spec: Spec) -> list[Violation]:
         patterns = list(_pattern(spec))
         if patterns:
             return patterns
-    return [*_vocabulary(spec), *_sites(spec), *_traits(spec), *_training(spec)]
+    return [*_name(spec), *_vocabulary(spec), *_sites(spec), *_traits(spec), *_training(spec)]
 
 
 def blocks(spec: Spec) -> Iterator[tuple[str, BlockSpec]]:
@@ -73,74 +74,84 @@ def _vocabulary(spec: Spec) -> Iterator[Violation]:
         )
 
 
-def _site(spec: Spec, address: str) -> Site:
-    model = spec.model
-    vocab = model.vocab_size or int(spec.tokenizer.params.vocab_size)
-    return Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, vocab, address=address)
+class Pair(NamedTuple):
+    """A position and an attention that it serves, each with the address where it was chosen."""
+
+    position_address: str
+    position: Chosen
+    attention_address: str
+    attention: Chosen
+
+
+def pairs(spec: Spec) -> Iterator[Pair]:
+    """Every attention of the spec with the position that serves it: its block's own, or the model's."""
+    for address, block in blocks(spec):
+        attention = (f"{address}.attention", block.attention)
+        if block.position is not None:
+            yield Pair(f"{address}.position", block.position, *attention)
+        else:
+            yield Pair("model.position", spec.model.position, *attention)
 
 
 def _sites(spec: Spec) -> Iterator[Violation]:
-    """What each component says of its own place."""
+    """What each component says of its own place. What is nested in another has a place that only the outer one knows."""
+    model = spec.model
     try:
-        site = _site(spec, "")
+        vocab_size = spec.vocab_size
     except UserError:
         return
-    positions = {"model.position"} | {f"{address}.position" for address, _ in blocks(spec)}
-    for address, _, chosen in spec.slots():
-        if address in positions or not isinstance(chosen.params, Params):
+    site = Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, vocab_size)
+    outer = ""
+    for address, kind, chosen in spec.slots():
+        if outer and address.startswith(f"{outer}."):
             continue
-        yield from _said(chosen, address, site)
-    for address, chosen, attention in _pairs(spec):
-        for width in _head_widths(attention, spec.model.d_model):
-            heads = int(getattr(attention.params, "n_heads", 1))
-            here = Site(site.d_model, width, site.n_layers, 0, site.max_seq_len, site.vocab_size, heads, address)
-            yield from _said(chosen, address, here)
+        outer = address
+        if kind is not Kind.position or EMBEDS in chosen.component.offered(chosen.params):
+            yield from _said(chosen, replace(site, address=address))
+    for pair in pairs(spec):
+        width = _head_width(pair.attention, model.d_model)
+        if width is not None:
+            heads = int(getattr(pair.attention.params, "n_heads", 1))
+            yield from _said(pair.position, replace(site, width=width, heads=heads, address=pair.position_address))
 
 
-def _said(chosen: Chosen, address: str, site: Site) -> Iterator[Violation]:
+def _said(chosen: Chosen, site: Site) -> Iterator[Violation]:
     for message in chosen.params.check(site):
-        yield Violation(address, message)
+        yield Violation(site.address, message)
 
 
-def _head_widths(attention: Chosen, d_model: int) -> Iterator[int]:
-    """How many channels of a head the attention hands to its position, where its parameters tell (`width(d_model)`)."""
+def _head_width(attention: Chosen, d_model: int) -> int | None:
+    """How many channels of a head the attention hands to its position, where its parameters tell it: `width(d_model)`."""
     width = getattr(attention.params, "width", None)
-    if callable(width):
-        yield int(width(d_model))
-
-
-def _pairs(spec: Spec) -> Iterator[tuple[str, Chosen, Chosen]]:
-    """Every position with the address where it was written and an attention that it serves."""
-    for address, block in blocks(spec):
-        if block.position is not None:
-            yield f"{address}.position", block.position, block.attention
-        else:
-            yield "model.position", spec.model.position, block.attention
+    return int(width(d_model)) if callable(width) else None
 
 
 def _traits(spec: Spec) -> Iterator[Violation]:
-    """A position asks traits of the attention it serves; an attention that offers none takes no stand."""
-    for address, position, attention in _pairs(spec):
-        needs, offers = position.component.needed(position.params), attention.component.offered(attention.params)
-        lacking = sorted(needs - offers)
+    """A position and its attention offer what the other needs; an attention that offers nothing takes no stand on positions."""
+    for pair in pairs(spec):
+        offers = pair.attention.component.offered(pair.attention.params)
+        lacking = pair.position.component.needed(pair.position.params) - offers
         if offers and lacking:
             yield Violation(
-                address,
-                f"position {position.type!r} needs an attention that offers {', '.join(lacking)}, and {attention.type!r} offers "
-                f"{', '.join(sorted(offers))}; change one of them",
+                pair.position_address,
+                f"position {pair.position.type!r} needs an attention that offers {_listed(lacking)}, and {pair.attention.type!r} offers "
+                f"{_listed(offers)}; change one of them",
             )
-    for address, _, chosen in spec.slots():
-        if chosen.component.kind is not Kind.attention:
-            continue
-        block_positions = [position for _, position, attention in _pairs(spec) if attention is chosen]
-        needs = chosen.component.needed(chosen.params)
-        for position in block_positions:
-            lacking = sorted(needs - position.component.offered(position.params))
-            if lacking:
-                yield Violation(
-                    address, f"attention {chosen.type!r} needs a position that offers {', '.join(lacking)}, not {position.type!r}"
-                )
+        missed = pair.attention.component.needed(pair.attention.params) - pair.position.component.offered(pair.position.params)
+        if missed:
+            yield Violation(
+                pair.attention_address,
+                f"attention {pair.attention.type!r} needs a position that offers {_listed(missed)}, and {pair.position.type!r} does not; "
+                "change one of them",
+            )
 
+
+def _listed(traits: frozenset[str]) -> str:
+    return ", ".join(sorted(traits))
+
+
+EMBEDS = "embed"
+"""Trait of a position that is added to the embeddings: its site is the model's, not an attention's."""
 
 BOUNDED = "bounded"
 """Trait of a position that has nothing for a position beyond `max_seq_len`."""
@@ -154,10 +165,16 @@ def _training(spec: Spec) -> Iterator[Violation]:
         yield Violation(
             "train.micro_batch_size", f"{train.micro_batch_size} does not divide batch_size {train.batch_size}; change one of them"
         )
-    bounded = BOUNDED in spec.model.position.component.offered(spec.model.position.params)
-    if bounded and spec.seq_len > spec.model.max_seq_len:
-        yield Violation(
-            "train.seq_len",
-            f"{spec.seq_len} is beyond max_seq_len {spec.model.max_seq_len}, and position {spec.model.position.type!r} ends there; "
-            "lower it, or raise model.max_seq_len",
-        )
+    for pair in pairs(spec):
+        if BOUNDED in pair.position.component.offered(pair.position.params) and spec.seq_len > spec.model.max_seq_len:
+            yield Violation(
+                "train.seq_len",
+                f"{spec.seq_len} is beyond max_seq_len {spec.model.max_seq_len}, and position {pair.position.type!r} ends there; "
+                "lower it, or raise model.max_seq_len",
+            )
+
+
+def _name(spec: Spec) -> Iterator[Violation]:
+    """A name becomes a directory under `runs`."""
+    if not spec.name.strip() or spec.name in (".", "..") or set(spec.name) & set("/\\\0"):
+        yield Violation("name", f"{spec.name!r} cannot name a run's directory; use letters, digits, dots, dashes and underscores")

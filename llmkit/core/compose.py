@@ -91,10 +91,17 @@ def inherit_blocks(document: Node) -> Node:
     if model is None or blocks is None or not isinstance(blocks.value, dict):
         return document
     block = model.child("block")
-    named = {name: merge(block, node) if isinstance(node.value, dict) else node for name, node in blocks.value.items()}
+    named = {name: _inherited(block, node) for name, node in blocks.value.items()}
     values = {name: node for name, node in model.value.items() if name != "block"}
     values["blocks"] = replace(blocks, value=named)
     return replace(document, value={**document.value, "model": replace(model, value=values)})
+
+
+def _inherited(block: Node | None, named: Node) -> Node:
+    """A named block that says nothing is the block it inherits from."""
+    if named.value is None and block is not None:
+        return replace(block, key=named.key)
+    return merge(block, named) if isinstance(named.value, dict) else named
 
 
 def read_layer(source: Source, recipes: Path) -> Layer:

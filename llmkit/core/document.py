@@ -95,6 +95,13 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
+    def addresses(self, address: str = "") -> Iterator[str]:
+        """The address of every value, mappings and lists included, the outer ones first."""
+        yield address
+        children = self.value.items() if isinstance(self.value, dict) else enumerate(self.value) if isinstance(self.value, list) else ()
+        for part, node in children:
+            yield from node.addresses(f"{address}.{part}" if address else str(part))
+
     def leaves(self, address: str = "") -> Iterator[tuple[str, Node]]:
         """Every scalar, empty mapping and list of scalars, with its address."""
         if isinstance(self.value, dict) and self.value:

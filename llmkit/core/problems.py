@@ -82,31 +82,46 @@ def problems_of(error: ValidationError, root: type[BaseModel], document: Node, c
     return [Problem(place, address, _joined(messages)) for (address, place), messages in found.items()]
 
 
+def truths_for_numbers(validated: Any, document: Node) -> Iterator[Problem]:
+    """Every `true` and `false` that pydantic took for the number 1 or 0."""
+    for address, node in document.leaves():
+        if not isinstance(node.value, bool):
+            continue
+        value = validated
+        for part in address.split("."):
+            value = value[int(part)] if isinstance(value, list) else value.get(part)
+        if not isinstance(value, bool):
+            yield Problem(node.place, address, f"expected a number, got {str(node.value).lower()}; write the number")
+
+
 def _relevant(details: Sequence[ErrorDetails], document: Node) -> Iterator[ErrorDetails]:
-    """Without the branches of a union that the value was never meant for: where one branch failed deeper, only that one counts."""
-    depths = [(document.walk(detail["loc"]), detail) for detail in details]
-    for (parts, node), detail in depths:
-        shape_mismatch = detail["type"] in _SHAPES
-        deeper = any(
-            other is not detail and len(further) >= len(parts) and further[: len(parts)] == parts and other["type"] not in _SHAPES
-            for (further, _), other in depths
-        )
-        if shape_mismatch and deeper and len(detail["loc"]) > len(parts) and not node.is_scalar:
+    """Without the branches of a union that the value was never meant for: where another branch failed deeper, that one counts."""
+    addresses = [_address(detail, document) for detail in details]
+    for detail in details:
+        parts, _ = document.walk(detail["loc"])
+        whole_branch = detail["type"] != "missing" and len(detail["loc"]) > len(parts)
+        if whole_branch and any(len(other) > len(parts) and other[: len(parts)] == parts for other in addresses):
             continue
         yield detail
 
 
+def _address(detail: ErrorDetails, document: Node) -> list[str]:
+    parts, _ = document.walk(detail["loc"])
+    return [*parts, str(detail["loc"][-1])] if detail["type"] == "missing" else parts
+
+
 def _where(detail: ErrorDetails, document: Node) -> tuple[str, Place]:
     parts, node = document.walk(detail["loc"])
+    address = ".".join(_address(detail, document))
     match detail["type"]:
         case "missing":
-            return ".".join([*parts, str(detail["loc"][-1])]), document.owner(parts)
+            return address, document.owner(parts)
         case "extra_forbidden":
-            return ".".join(parts), node.key or node.place
-        case "slot_unknown":
-            return ".".join(parts), (node.child("type") or node).place
+            return address, node.key or node.place
+        case "slot_unknown" | "union_tag_invalid":
+            return address, (node.child("type") or node).place
         case _:
-            return ".".join(parts), node.place if node.is_scalar else node.key or node.place
+            return address, node.place if node.is_scalar else node.key or node.place
 
 
 def _message(detail: ErrorDetails, root: type[BaseModel], document: Node, catalog: Catalog) -> str:
@@ -115,13 +130,27 @@ def _message(detail: ErrorDetails, root: type[BaseModel], document: Node, catalo
         name = str(detail["loc"][-1])
         return f"is missing{_described(models_at(root, parts, document, catalog), name)}; add `{name}:` here"
     if detail["type"] == "extra_forbidden":
-        known = {name for model in models_at(root, parts[:-1], document, catalog) for name in model.model_fields}
-        return f"unknown key {parts[-1]!r}; {suggestion(parts[-1], known)}"
+        return f"unknown key {parts[-1]!r}; {_meant(parts, root, document, catalog)}"
     expected = _expected(detail)
     if expected is None:
         return str(detail.get("ctx", {}).get("error", detail["msg"]))
     about = _described(models_at(root, parts[:-1], document, catalog), parts[-1]) if parts else ""
     return f"{expected}, got {_shown(node)}{about}"
+
+
+def _meant(parts: Sequence[str], root: type[BaseModel], document: Node, catalog: Catalog) -> str:
+    """What an unknown key was meant to be: one of this place, or the same word where it belongs."""
+    wrong = parts[-1]
+    known = {name for model in models_at(root, parts[:-1], document, catalog) for name in model.model_fields}
+    if not get_close_matches(wrong, known, n=1):
+        homes = [
+            address
+            for address in document.addresses()
+            if any(wrong in model.model_fields for model in models_at(root, address.split(".") if address else [], document, catalog))
+        ]
+        if homes:
+            return f"it belongs under {' or '.join(map(repr, homes[:2])) if homes[0] else 'the top of the spec'}"
+    return suggestion(wrong, known)
 
 
 def _described(models: Iterable[type[BaseModel]], name: str) -> str:
@@ -141,6 +170,9 @@ def _expected(detail: ErrorDetails) -> str | None:
     if kind in _BOUNDS:
         word, key = _BOUNDS[kind]
         return f"must be {word} {context[key]}"
+    if kind.startswith("union_tag"):
+        tags = context.get("expected_tags")
+        return f"expected a mapping with a `type` of {tags}" if tags else "expected a mapping with a `type`"
     if kind in ("too_short", "string_too_short"):
         return f"needs at least {context['min_length']}"
     if kind in ("too_long", "string_too_long"):
@@ -160,7 +192,8 @@ def _words(expected: str) -> list[str]:
 
 def _shown(node: Node) -> str:
     if node.is_scalar:
-        return "nothing" if node.value is None else repr(node.value)
+        words = {None: "nothing", True: "true", False: "false"}
+        return words[node.value] if node.value is None or isinstance(node.value, bool) else repr(node.value)
     return "a mapping" if isinstance(node.value, Mapping) else "a list"
 
 
@@ -172,7 +205,6 @@ def _joined(messages: Sequence[str]) -> str:
     return ", or ".join([*heads, messages[-1]])
 
 
-_SHAPES = {"model_type", "dict_type", "list_type", "model_attributes_type"}
 _BOUNDS = {
     "greater_than": ("greater than", "gt"),
     "greater_than_equal": ("at least", "ge"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, LiteralString, Union, get_args, get_origin
 
 from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -49,16 +49,22 @@ class Slot:
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            raise PydanticCustomError(
-                "slot_shape", f"expected the name of a {self.kind} or a mapping with a `type`, got {{value!r}}", {"value": value}
-            )
+            raise _refusal("slot_shape", f"expected a {self.kind}: its name, or a mapping with its `type`; {self._installed(catalog)}")
         rest = dict(value)
         name = rest.pop("type", None)
         if not isinstance(name, str):
-            raise PydanticCustomError("slot_type", f"this {self.kind} has no `type`; name one of {', '.join(catalog.names(self.kind))}")
+            raise _refusal("slot_type", f"this {self.kind} has no `type`; {self._installed(catalog)}")
         if (self.kind, name) not in catalog.entries:
-            raise PydanticCustomError("slot_unknown", "{reason}", {"reason": catalog.missing(self.kind, name), "name": name})
+            raise _refusal("slot_unknown", catalog.missing(self.kind, name))
         return catalog.find(self.kind, name), rest
+
+    def _installed(self, catalog: Catalog) -> str:
+        return f"installed: {', '.join(catalog.names(self.kind)) or 'none'}"
+
+
+def _refusal(kind: LiteralString, reason: str) -> PydanticCustomError:
+    # As a value, since pydantic reads braces in a message as its own.
+    return PydanticCustomError(kind, "{reason}", {"reason": reason})
 
 
 def plain(chosen: Chosen) -> dict[str, Any]:
