@@ -120,7 +120,7 @@ class Spec(Part):
     model: ModelSpec
     data: DataSpec
     train: TrainSpec
-    eval: list[Annotated[Chosen, Slot(Kind.evaluator)]] = Field(default_factory=list, description="evaluators that run at the end")
+    eval: list[Annotated[Chosen, Slot(Kind.evaluator)]] = Field(default_factory=list, description="evaluators that `llmkit eval` runs")
 
     @property
     def vocab_size(self) -> int:
