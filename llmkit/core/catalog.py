@@ -67,8 +67,10 @@ class Catalog:
         if (kind, name) in self.withdrawn:
             return f"{kind} {name!r} is withdrawn: {self.withdrawn[kind, name]}"
         names = self.names(kind)
-        close = get_close_matches(name, names, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"installed: {', '.join(names) or 'none'}"
+        # A name with a dot is some plugin's: a built-in that merely looks like it was not meant.
+        close = get_close_matches(name, [one for one in names if ("." in one) == ("." in name)], n=1)
+        plugin = "; install the plugin that brings it" if "." in name else ""
+        hint = f"did you mean {close[0]!r}?" if close else f"installed: {', '.join(names) or 'none'}{plugin}"
         broken = f"; plugins that failed: {', '.join(failure.plugin for failure in self.failures)}" if self.failures else ""
         return f"no {kind} is called {name!r}; {hint}{broken}"
 

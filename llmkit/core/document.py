@@ -167,7 +167,7 @@ class _Reader:
         try:
             root = yaml.compose(text, Loader=_Loader)
         except yaml.MarkedYAMLError as error:
-            raise SpecError([Problem(self._place(error.problem_mark or error.context_mark), "", _syntax(error))]) from None
+            raise SpecError([self._syntax(error)]) from None
         except yaml.reader.ReaderError as error:
             before = text[: error.position]
             place = Place(self.file, before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1)
@@ -176,6 +176,16 @@ class _Reader:
         if self.problems:
             raise SpecError(self.problems)
         return node
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> Problem:
+        problem, begun = error.problem or "this is no YAML", error.context_mark
+        if "'\\t'" in problem:
+            return Problem(self._place(error.problem_mark), "", "a tab cannot indent in YAML; use spaces")
+        if begun is not None and problem == "could not find expected ':'":
+            return Problem(self._place(begun), "", "not valid YAML: a key needs a colon and a space after it; add them here")
+        context = f" ({error.context}, begun at {self._place(begun)})" if error.context and begun is not None else ""
+        remedy = "check indentation, colons, quotes and brackets just before this place"
+        return Problem(self._place(error.problem_mark or begun), "", f"not valid YAML: {problem}{context}; {remedy}")
 
     def _place(self, mark: Any) -> Place:
         if not self.lines:
@@ -236,14 +246,6 @@ class _Reader:
         except ValueError:
             self.problems.append(Problem(place, address, f"{text!r} is no {kind}; remove its tag"))
         return None
-
-
-def _syntax(error: yaml.MarkedYAMLError) -> str:
-    problem = error.problem or "this is no YAML"
-    if "'\\t'" in problem:
-        return "a tab cannot indent in YAML; use spaces"
-    context = f" ({error.context})" if error.context else ""
-    return f"not valid YAML: {problem}{context}; check indentation, colons, quotes and brackets just before this place"
 
 
 def _boolean(text: str) -> bool:
