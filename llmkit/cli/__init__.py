@@ -12,7 +12,9 @@ from llmkit.cli.plugins import app as plugins
 from llmkit.cli.spec import app as spec
 from llmkit.cli.train import train_spec
 
-app = typer.Typer(name="llmkit", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(
+    name="llmkit", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 app.command("build")(build_model)
 app.command("eval")(evaluate_run)
 app.command("generate")(generate_text)

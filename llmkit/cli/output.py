@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,26 @@ def print_json(document: Any) -> None:
     """The one JSON document. JSON has no NaN and no infinity: what has no value is null."""
     sys.stdout.write(json.dumps(_finite(document), ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def show_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on a terminal; elsewhere a line each, with tabs between, for `cut` and `awk`."""
+    if not result.is_terminal:
+        sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if rows:
+        result.print(table)
+
+
+def written(value: Any) -> str:
+    """A value of a spec in one line: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
 
 
 def _finite(value: Any) -> Any:

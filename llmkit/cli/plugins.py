@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from llmkit.cli.output import Json, person, print_json, result
-from llmkit.cli.spec import show_rows, written
+from llmkit.cli.output import Json, person, print_json, result, show_rows, written
 from llmkit.core.errors import UserError
 from llmkit.core.kinds import Kind
 

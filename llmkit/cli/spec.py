@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
-from rich.table import Table
 
-from llmkit.cli.output import Json, Set, person, print_json, result
+from llmkit.cli.output import Json, Set, person, print_json, result, show_rows, written
 from llmkit.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -186,23 +184,3 @@ def reasons(document: dict[str, Any], source: Node) -> list[Reason]:
         place = source.written_at(address)
         found.append(Reason(address, node.plain(), "default" if place is None else str(place), place))
     return found + [Reason(address, value, "derived", None) for address, value in document["derived"].items()]
-
-
-def show_rows(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """A table on a terminal, elsewhere a line each with tabs between."""
-    if not result.is_terminal:
-        for row in rows:
-            result.print("\t".join(row), markup=False, soft_wrap=True)
-        return
-    from rich.text import Text
-
-    table = Table(*heads)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    if rows:
-        result.print(table)
-
-
-def written(value: Any) -> str:
-    """A value as YAML writes it in one line; nothing where one side lacks it."""
-    return "null" if value is None else value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)

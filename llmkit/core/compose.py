@@ -70,12 +70,13 @@ def merge(under: Node | None, over: Node, address: tuple[str, ...] = ()) -> Node
         return over
     if over.bare and isinstance(under.value, list):
         return _merge_items(under, over, address)
-    if isinstance(over.value, str) and isinstance(under.value, dict) and _type(under) == over.value:
+    if isinstance(over.value, str) and isinstance(under.value, dict) and _type(under.value) == over.value:
         return replace(over, value={**under.value, "type": Node(over.value, over.place)})
     if not isinstance(over.value, dict):
         return over
     lower = _as_mapping(under)
-    changed = "type" in over.value and "type" in lower and _type(over) != lower["type"].value
+    before, after = _type(lower), _type(over.value)
+    changed = before is not None and after is not None and before != after
     if changed or (lower is not under.value and not lower):
         return over
     values = {name: node for name, node in lower.items() if name not in _displaced(over.value, address)}
@@ -206,9 +207,9 @@ def _override(text: str) -> Node:
     return node
 
 
-def _type(node: Node) -> Any:
-    named = node.value.get("type")
-    return named.value if named is not None else None
+def _type(mapping: Mapping[str, Node]) -> str | None:
+    named = mapping.get("type")
+    return named.value if named is not None and isinstance(named.value, str) else None
 
 
 def _as_mapping(under: Node) -> dict[str, Node]:

@@ -63,7 +63,7 @@ class SpecError(UserError):
 
 def suggestion(wrong: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?`, or all that is known."""
-    names = sorted(known)
+    names = sorted(map(str, known))
     close = get_close_matches(wrong, names, n=1)
     if close:
         return f"did you mean {close[0]!r}?"
