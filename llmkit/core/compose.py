@@ -28,6 +28,10 @@ EXCLUSIVE: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {("train",): (("
 
 RECIPE = "recipe:"
 
+OVERRIDE = "--set "
+
+_UNHEARD = "changes nothing, since every block of `model.blocks` says otherwise; set it there, as model.blocks.NAME"
+
 
 class Layer(NamedTuple):
     """A document that was read: its name in messages, what it holds, and where its own `extends` starts from."""
@@ -86,13 +90,23 @@ def merge(under: Node | None, over: Node, address: tuple[str, ...] = ()) -> Node
 
 
 def inherit_blocks(document: Node) -> Node:
-    """`model.blocks.<name>` laid over `model.block`, which then has served its purpose."""
+    """`model.blocks.<name>` laid over `model.block`, which then has served its purpose.
+
+    `SpecError` where an override of `model.block` reaches no block, since each says otherwise: it would change nothing, silently.
+    """
     model = document.child("model")
     blocks = model.child("blocks") if model is not None else None
     if model is None or blocks is None or not isinstance(blocks.value, dict):
         return document
     block = model.child("block")
     named = {name: _inherited(block, node) for name, node in blocks.value.items()}
+    reached = {leaf.place for node in named.values() for _, leaf in node.leaves()}
+    lost = [
+        (address, leaf.place) for address, leaf in (block.leaves("model.block") if block is not None else ()) if leaf.place not in reached
+    ]
+    unheard = [Problem(place, address, _UNHEARD) for address, place in lost if place.file.startswith(OVERRIDE)]
+    if unheard:
+        raise SpecError(unheard)
     values = {name: node for name, node in model.value.items() if name != "block"}
     values["blocks"] = replace(blocks, value=named)
     return replace(document, value={**document.value, "model": replace(model, value=values)})
@@ -196,7 +210,7 @@ def _override(text: str) -> Node:
     """`a.b=VALUE` as a layer: mappings that nobody wrote, around the value."""
     address, equals, value = text.partition("=")
     parts = address.strip().split(".")
-    file = f"--set {text}"
+    file = f"{OVERRIDE}{text}"
     if not equals or not all(parts):
         raise SpecError([Problem(Place(file), "", "is no override; write ADDRESS=VALUE, such as model.block.norm=layernorm")])
     if parts[0] in ("extends", "derived"):

@@ -133,6 +133,14 @@ def test_named_blocks_inherit_from_block_by_the_same_laws(recipes):
     }
 
 
+def test_an_override_of_block_that_no_named_block_takes_is_refused(recipes):
+    model = {"blocks": {"one": {"norm": "none"}, "two": {"norm": "layernorm"}}}
+    with pytest.raises(SpecError, match=r"--set model\.block\.norm=rms: model\.block\.norm: changes nothing, since every block"):
+        compose({"model": model}, ["model.block.norm=rms"], recipes)
+    heard = compose({"model": {"blocks": {**model["blocks"], "three": {}}}}, ["model.block.norm=rms"], recipes)
+    assert heard.plain()["model"]["blocks"]["three"] == {"norm": "rms"}
+
+
 def test_what_was_derived_is_not_read(recipes):
     assert "derived" not in compose({"derived": {"model.vocab_size": 1}}, [], recipes).value
 
