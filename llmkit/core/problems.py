@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from llmkit.core.component import Params
 from llmkit.core.errors import UserError
 from llmkit.core.slot import models_at
 
@@ -141,8 +142,10 @@ def _message(detail: ErrorDetails, root: type[BaseModel], document: Node, catalo
 def _meant(parts: Sequence[str], root: type[BaseModel], document: Node, catalog: Catalog) -> str:
     """What an unknown key was meant to be: one of this place, or the same word where it belongs."""
     wrong = parts[-1]
-    known = {name for model in models_at(root, parts[:-1], document, catalog) for name in model.model_fields}
-    if not get_close_matches(wrong, known, n=1):
+    models = models_at(root, parts[:-1], document, catalog)
+    known = {name for model in models for name in model.model_fields}
+    # What a component does not take, another component's parameter of the same name says nothing about.
+    if not get_close_matches(wrong, known, n=1) and not any(issubclass(model, Params) for model in models):
         homes = [
             address
             for address in document.addresses()

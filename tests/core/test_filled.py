@@ -18,7 +18,9 @@ ATTENTIONS = st.one_of(
         {"type": st.just("gqa"), "n_heads": st.just(4), "n_kv_heads": st.sampled_from([1, 2, 4]), "bias": st.sampled_from([True, "qkv"])}
     ),
 )
-NORMS = st.sampled_from(["rmsnorm", "none", {"type": "layernorm", "eps": 1e-3}, {"type": "layernorm", "bias": False}, {"eps": 1e-7}])
+NORMS = st.sampled_from(
+    ["rmsnorm", "none", {"type": "layernorm", "eps": 1e-3}, {"type": "layernorm", "bias": False}, {"type": "rmsnorm", "eps": 1e-7}]
+)
 BLOCKS = st.fixed_dictionaries(
     {},
     optional={
@@ -40,7 +42,7 @@ MODELS = st.builds(
     BLOCKS,
     st.just({}) | HYBRIDS,
     POSITIONS,
-    st.none() | NORMS.filter(lambda norm: not isinstance(norm, dict) or "type" in norm),
+    st.none() | NORMS,
 )
 LENGTHS = st.sampled_from([{}, {"steps": 7}, {"tokens": 1000}, {"seq_len": 16, "tokens": 999}])
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\"), min_size=1, max_size=8).filter(
