@@ -203,7 +203,7 @@ class Counting(FeedForward):
         self.linear = nn.Linear(site.d_model, site.d_model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
-        return self.linear(x), Aux({"balance": x.square().mean()}, {"tokens": torch.tensor(x.shape[1])})
+        return self.linear(x), Aux({"balance": x.square().mean(dim=(1, 2))}, {"tokens": torch.tensor(x.shape[1])})
 
 
 def test_auxiliary_results_are_keyed_by_address() -> None:

@@ -377,14 +377,14 @@ class MixesTokens(Plain, FeedForward):
         return x.cumsum(dim=1)
 
 
-class MeanLoss(Plain, FeedForward):
+class BatchLoss(Plain, FeedForward):
     def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
-        return x * 2, Aux({"balance": x.square().mean()}, {})
+        return x * 2, Aux({"balance": x.square().mean().expand(x.shape[0])}, {})
 
 
-class LossATensor(Plain, FeedForward):
+class LossAScalar(Plain, FeedForward):
     def forward(self, x: Tensor) -> tuple[Tensor, Aux]:
-        return x * 2, Aux({"balance": x.square().sum(dim=-1)}, {})
+        return x * 2, Aux({"balance": x.square().sum()}, {})
 
 
 @pytest.mark.parametrize(
@@ -392,8 +392,8 @@ class LossATensor(Plain, FeedForward):
     [
         (MixesTokens, "every_token_by_itself", "token 1 of row 0"),
         (MixesTokens, "cached_equals_uncached", "in chunks of [1, 1]"),
-        (MeanLoss, "auxiliary_losses_are_sums_over_rows", "'balance' of 3 rows"),
-        (LossATensor, "auxiliary_losses_are_sums_over_rows", "must be a scalar"),
+        (BatchLoss, "auxiliary_losses_are_of_one_sequence", "'balance' of sequence 0 of 3"),
+        (LossAScalar, "auxiliary_losses_are_of_one_sequence", "must be (3,)"),
     ],
 )
 def test_a_broken_ffn_is_caught(cls: type, law: str, says: str) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 class Aux(NamedTuple):
     """What a block has to say beside its output: nothing is stored on a module, because checkpointing runs forward twice.
 
-    losses  name -> scalar tensor: a sum over the counted tokens, added to the objective's total
+    losses  name -> (B,) tensor: for each sequence a loss per counted token, a function of that sequence alone. The objective
+            multiplies it by the sequence's counted tokens, so that accumulation and ranks change nothing
     stats   name -> tensor, summed over micro-batches and ranks and handed to `after_step`
     """
 

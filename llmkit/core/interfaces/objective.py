@@ -44,6 +44,18 @@ class Batch(NamedTuple):
         return Batch(ids, targets, move(self.positions), move(self.segments), move(self.weights), move(self.item_ids), extra)
 
 
+def counted(batch: Batch) -> Tensor:
+    """How much every target counts: (B, T) fp32, its weight, and 0 where it is -100."""
+    counts = (batch.targets != IGNORED).float()
+    return counts if batch.weights is None else counts * batch.weights
+
+
+def auxiliary(aux: Aux, batch: Batch) -> dict[str, Tensor]:
+    """The auxiliary losses of the blocks as sums: name -> fp32 scalar, each sequence's loss times what it counts."""
+    sequences = counted(batch).sum(dim=1)
+    return {name: (loss.float() * sequences).sum() for name, loss in aux.losses.items()}
+
+
 class Loss(NamedTuple):
     """What an objective returns.
 
@@ -90,11 +102,10 @@ class Objective(nn.Module):
             def forward(self, model: LanguageModule, batch: Batch) -> Loss:
                 h, aux = model.features(batch)                                   # (B, T, D)
                 log_p = F.log_softmax(model.head(h).float(), dim=-1)             # (B, T, V)
-                counted = batch.targets != IGNORED                               # (B, T)
-                weights = counted.float() if batch.weights is None else counted * batch.weights
+                weights = counted(batch)                                         # (B, T)
                 target = log_p.gather(-1, batch.targets.clamp(min=0)[..., None])[..., 0]
                 smoothed = (1 - self.smoothing) * target + self.smoothing * log_p.mean(dim=-1)
-                total = -(smoothed * weights).sum() + sum(aux.losses.values())
+                total = -(smoothed * weights).sum() + sum(auxiliary(aux, batch).values())
                 return Loss(total, {"loss": -(target * weights).sum().detach()}, aux.stats)
 
         Component(Kind.objective, "acme.smoothed", SmoothedParams, "llmkit_acme.objectives:Smoothed", "label smoothing")
@@ -109,8 +120,7 @@ class Objective(nn.Module):
 
         May be left out: it is the sum of the weights of all targets that are not -100.
         """
-        counted = batch.targets != IGNORED
-        return counted.sum() if batch.weights is None else (batch.weights * counted).sum()
+        return counted(batch).sum()
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         """The sum of the loss over the counted tokens, from `model.features(batch)` and `model.head`.

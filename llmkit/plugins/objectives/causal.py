@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Loss, Objective
+from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Loss, Objective, auxiliary
 from llmkit.core.site import Site
 from llmkit.plugins.objectives.components import CausalParams
 
@@ -27,6 +27,6 @@ class Causal(Objective):
         if batch.weights is not None:
             nats = nats * batch.weights.flatten()
         loss = nats.sum()
-        total = torch.stack([loss, *aux.losses.values()]).sum() if aux.losses else loss
-        metrics = {"loss": loss, **aux.losses}
+        metrics = {"loss": loss, **auxiliary(aux, batch)}
+        total = torch.stack(list(metrics.values())).sum()
         return Loss(total, {name: value.detach() for name, value in metrics.items()}, aux.stats)

@@ -195,7 +195,7 @@ def gradients_are_finite(subject: Subject) -> None:
     positions = torch.tensor([[PADDING, PADDING, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5]])
     h, aux = model.features(Batch(ids, ids, positions))
     logits = model.head(h)
-    total = (logits.logsumexp(dim=-1) * (positions >= 0)).sum() + sum(aux.losses.values())
+    total = (logits.logsumexp(dim=-1) * (positions >= 0)).sum() + sum(loss.sum() for loss in aux.losses.values())
     torch.autograd.backward(total)
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:

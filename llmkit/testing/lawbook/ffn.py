@@ -25,16 +25,17 @@ def every_token_by_itself(subject: Subject) -> None:
             same(alone[0, 0], whole[row, place], f"token {place} of row {row} of (2, 4, {WIDTH}) differs from itself alone")
 
 
-def auxiliary_losses_are_sums_over_rows(subject: Subject) -> None:
-    """Auxiliary losses are scalars, and a batch has the sum of those of its rows, so that accumulation equals the big batch."""
+def auxiliary_losses_are_of_one_sequence(subject: Subject) -> None:
+    """Auxiliary losses have a value for each sequence, which is the one it has alone, so that accumulation equals the big batch."""
     ffn = module_of(subject)
     x = torch.randn(3, 4, WIDTH, generator=torch.Generator().manual_seed(0))
     _, aux = _run(ffn, x)
     for name, loss in aux.losses.items():
-        if loss.dim():
-            raise LawBroken(f"the loss {name!r} has shape {tuple(loss.shape)}; it must be a scalar")
-        rows = sum((_run(ffn, x[row : row + 1])[1].losses[name] for row in range(3)), torch.zeros(()))
-        same(loss, rows, f"the loss {name!r} of 3 rows is not the sum of the losses of each")
+        if loss.shape != (3,):
+            raise LawBroken(f"the loss {name!r} of 3 sequences has shape {tuple(loss.shape)}; it must be (3,)")
+        for row in range(3):
+            alone = _run(ffn, x[row : row + 1])[1].losses[name]
+            same(alone[0], loss[row], f"the loss {name!r} of sequence {row} of 3 is not what it is alone")
 
 
 def _run(ffn: nn.Module, x: Tensor) -> tuple[Tensor, Aux]:
@@ -43,4 +44,4 @@ def _run(ffn: nn.Module, x: Tensor) -> tuple[Tensor, Aux]:
     return found if isinstance(found, tuple) else (found, Aux({}, {}))
 
 
-LAWS = (Law(every_token_by_itself), Law(auxiliary_losses_are_sums_over_rows))
+LAWS = (Law(every_token_by_itself), Law(auxiliary_losses_are_of_one_sequence))

@@ -22,7 +22,7 @@ from llmkit.core.component import Chosen, Component
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.evaluator import Evaluation, Evaluator, LanguageModel, LogLikelihood, Score
 from llmkit.core.interfaces.ffn import Aux
-from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Objective
+from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Objective, auxiliary, counted
 from llmkit.core.interfaces.optimizer import NamedParameter, Optimizer
 from llmkit.core.interfaces.schedule import Schedule
 from llmkit.core.interfaces.source import Source
@@ -55,7 +55,8 @@ IN_SCOPE |= {
     "NamedParameter": NamedParameter,
     "LanguageModule": LanguageModule,
     "LanguageModel": LanguageModel,
-    "IGNORED": IGNORED,
+    "counted": counted,
+    "auxiliary": auxiliary,
     "Evaluation": Evaluation,
     "Score": Score,
     "UserError": UserError,
@@ -110,7 +111,7 @@ class Unigram(nn.Module):
         self.table = nn.Parameter(torch.randn(9, 5, generator=torch.Generator().manual_seed(0)))
 
     def features(self, batch: Batch) -> tuple[Tensor, Aux]:
-        return self.table[batch.ids], Aux({"blocks.0.ffn.balance": torch.tensor(2.0)}, {})
+        return self.table[batch.ids], Aux({"blocks.0.ffn.balance": torch.tensor([0.2, 0.2])}, {})
 
     def head(self, h: Tensor) -> Tensor:
         return h @ self.table.T

@@ -89,13 +89,15 @@ def test_weights_multiply_each_token_in_the_total_and_in_the_count(objective: Ca
 
 def test_auxiliary_losses_are_added_to_the_total_and_reported_beside_the_loss(objective: Causal, batch: Batch) -> None:
     weight = torch.tensor(3.0, requires_grad=True)
-    aux = Aux({"blocks.0.ffn.balance": weight * 2}, {"blocks.0.ffn.load": torch.ones(4)})
+    aux = Aux({"blocks.0.ffn.balance": weight * torch.arange(len(batch.ids))}, {"blocks.0.ffn.load": torch.ones(4)})
     plain, loss = objective(Bigram(), batch), objective(Bigram(aux=aux), batch)
-    torch.testing.assert_close(loss.total, plain.total + 6)
-    torch.testing.assert_close(loss.metrics, {"loss": plain.metrics["loss"], "blocks.0.ffn.balance": torch.tensor(6.0)})
+    # Sequence r has the loss 3 r for each of its counted tokens.
+    multiple = sum(row * int((targets != IGNORED).sum()) for row, targets in enumerate(batch.targets))
+    torch.testing.assert_close(loss.total, plain.total + 3 * multiple)
+    torch.testing.assert_close(loss.metrics, {"loss": plain.metrics["loss"], "blocks.0.ffn.balance": torch.tensor(3.0 * multiple)})
     assert not any(value.requires_grad for value in loss.metrics.values())
     loss.total.backward()
-    assert weight.grad == 2
+    assert weight.grad == multiple > 0
     assert torch.equal(loss.stats["blocks.0.ffn.load"], torch.ones(4))
 
 
