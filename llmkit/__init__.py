@@ -25,6 +25,7 @@ _PUBLIC = {
     "Norm": "llmkit.core.interfaces.norm",
     "FeedForward": "llmkit.core.interfaces.ffn",
     "Aux": "llmkit.core.interfaces.ffn",
+    "Init": "llmkit.core.interfaces.init",
     "Tokenizer": "llmkit.core.interfaces.tokenizer",
     "Optimizer": "llmkit.core.interfaces.optimizer",
     "Schedule": "llmkit.core.interfaces.schedule",

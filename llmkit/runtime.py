@@ -23,7 +23,7 @@ from llmkit.core.spec import Spec
 BUILTINS = tuple(
     f"llmkit.plugins.{folder}.components"
     for folder in (
-        "tokenizers", "positions", "attention", "norms", "ffn", "optimizers", "schedules", "objectives", "evals", "sources",
+        "tokenizers", "positions", "attention", "norms", "ffn", "inits", "optimizers", "schedules", "objectives", "evals", "sources",
     )
 )  # fmt: skip
 

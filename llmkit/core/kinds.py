@@ -13,6 +13,7 @@ class Kind(StrEnum):
     attention = "attention"
     norm = "norm"
     ffn = "ffn"
+    init = "init"
     optimizer = "optimizer"
     schedule = "schedule"
     objective = "objective"
@@ -36,6 +37,7 @@ _INTERFACES = {
     Kind.attention: "llmkit.core.interfaces.attention:Attention",
     Kind.norm: "llmkit.core.interfaces.norm:Norm",
     Kind.ffn: "llmkit.core.interfaces.ffn:FeedForward",
+    Kind.init: "llmkit.core.interfaces.init:Init",
     Kind.optimizer: "llmkit.core.interfaces.optimizer:Optimizer",
     Kind.schedule: "llmkit.core.interfaces.schedule:Schedule",
     Kind.objective: "llmkit.core.interfaces.objective:Objective",

@@ -30,6 +30,9 @@ class BlockSpec(Part):
     layout: Layout = Field(description="where the norms sit: pre, post, sandwich, branch_post (x + norm(f(x))), parallel")
     position: Annotated[Chosen, Slot(Kind.position)] | None = Field(None, description="a position encoding of this block's own")
     shared_norm: bool = Field(False, description="layout parallel only: attention and ffn read one norm instead of one each")
+    residual_scale: float | Literal["depth"] = Field(
+        1.0, description="factor on what each branch adds to the residual stream; `depth` is 1 / sqrt(n_layers)"
+    )
 
 
 class Pattern(Part):
@@ -53,6 +56,10 @@ class ModelSpec(Part):
     pattern: Pattern | list[str] | None = Field(None, description="which named block stands at which layer")
     norm: Annotated[Chosen, Slot(Kind.norm)] | None = Field(None, description="the final norm; the block's unless given")
     tie_embeddings: bool = Field(False, description="whether the output head is the embedding table")
+    init: Annotated[Chosen, Slot(Kind.init)] = Field(description="how large the first values of matrices are")
+    embedding_scale: float | Literal["sqrt"] = Field(1.0, description="factor on the embeddings; `sqrt` is sqrt(d_model), Gemma's")
+    logit_scale: float = Field(1.0, gt=0, description="factor on the logits, before any soft-cap")
+    logit_softcap: float | None = Field(None, gt=0, description="logits become c tanh(logits / c) (Gemma 2); none unless given")
 
     def layers(self) -> Sequence[str | None]:
         """The block name of every layer; None where all are `block`."""

@@ -5,6 +5,8 @@ post         x = norm(x + attention(x));          x = norm(x + ffn(x))          
 sandwich     x = x + norm(attention(norm(x)));    x = x + norm(ffn(norm(x)))            Gemma 2
 branch_post  x = x + norm(attention(x));          x = x + norm(ffn(x))                  OLMo 2
 parallel     x = x + attention(norm(x)) + ffn(norm'(x)), norm' = norm where shared      GPT-NeoX, GPT-J
+
+With `residual_scale` s, every branch f adds s f instead (MiniCPM, Granite; depth muP: s = 1 / sqrt(n_layers), arXiv 2310.02244).
 """
 
 from __future__ import annotations
@@ -34,40 +36,45 @@ class Block(nn.Module):
             self.attention_post_norm = site.make("norm", spec.norm)
             self.ffn_post_norm = site.make("norm", spec.norm)
         self.shared_norm = spec.shared_norm
+        self.residual_scale = site.n_layers**-0.5 if spec.residual_scale == "depth" else spec.residual_scale
 
     def forward(self, x: Tensor, ctx: Context, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """x (B, T, D) -> (B, T, D), and what the parts have to say besides, under their names."""
         return _LAYOUTS[self.layout](self, x, ctx, cache)
 
+    def add(self, x: Tensor, branch: Tensor) -> Tensor:
+        """The residual stream with a branch added to it."""
+        return x + branch if self.residual_scale == 1 else x + self.residual_scale * branch
+
 
 def _pre(block: Block, x: Tensor, ctx: Context, cache: LayerCache | None) -> tuple[Tensor, Aux]:
-    x = x + block.attention(block.attention_norm(x), ctx, cache)
+    x = block.add(x, block.attention(block.attention_norm(x), ctx, cache))
     y, aux = _split(block.ffn(block.ffn_norm(x)))
-    return x + y, aux
+    return block.add(x, y), aux
 
 
 def _post(block: Block, x: Tensor, ctx: Context, cache: LayerCache | None) -> tuple[Tensor, Aux]:
-    x = block.attention_norm(x + block.attention(x, ctx, cache))
+    x = block.attention_norm(block.add(x, block.attention(x, ctx, cache)))
     y, aux = _split(block.ffn(x))
-    return block.ffn_norm(x + y), aux
+    return block.ffn_norm(block.add(x, y)), aux
 
 
 def _sandwich(block: Block, x: Tensor, ctx: Context, cache: LayerCache | None) -> tuple[Tensor, Aux]:
-    x = x + block.attention_post_norm(block.attention(block.attention_norm(x), ctx, cache))
+    x = block.add(x, block.attention_post_norm(block.attention(block.attention_norm(x), ctx, cache)))
     y, aux = _split(block.ffn(block.ffn_norm(x)))
-    return x + block.ffn_post_norm(y), aux
+    return block.add(x, block.ffn_post_norm(y)), aux
 
 
 def _branch_post(block: Block, x: Tensor, ctx: Context, cache: LayerCache | None) -> tuple[Tensor, Aux]:
-    x = x + block.attention_norm(block.attention(x, ctx, cache))
+    x = block.add(x, block.attention_norm(block.attention(x, ctx, cache)))
     y, aux = _split(block.ffn(x))
-    return x + block.ffn_norm(y), aux
+    return block.add(x, block.ffn_norm(y)), aux
 
 
 def _parallel(block: Block, x: Tensor, ctx: Context, cache: LayerCache | None) -> tuple[Tensor, Aux]:
     normed = block.attention_norm(x)
     y, aux = _split(block.ffn(normed if block.shared_norm else block.ffn_norm(x)))
-    return x + block.attention(normed, ctx, cache) + y, aux
+    return block.add(x, block.attention(normed, ctx, cache) + y), aux
 
 
 _LAYOUTS: dict[str, Callable[[Block, Tensor, Context, LayerCache | None], tuple[Tensor, Aux]]] = {

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, D model width, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
@@ -22,6 +23,7 @@ from llmkit.core.interfaces.position import PositionHandle
 from llmkit.core.site import Site
 from llmkit.core.spec import BlockSpec, ModelSpec, Spec
 from llmkit.model.block import Block
+from llmkit.model.head import Head
 from llmkit.model.positions import PositionBroker
 
 MAIN = "main"
@@ -47,7 +49,9 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(_blocks(model, site, broker))
         self.positions = nn.ModuleDict(broker.modules)
         self.norm = site.make("norm", model.norm or model.block_at(model.n_layers - 1).norm)
-        self.head = nn.Linear(model.d_model, vocab_size, bias=False)
+        scale = model.logit_scale * model.init.make().logit_scale(model.d_model)
+        self.head = Head(model.d_model, vocab_size, scale=scale, softcap=model.logit_softcap)
+        self.embedding_scale = math.sqrt(model.d_model) if model.embedding_scale == "sqrt" else model.embedding_scale
         self.roles: dict[str, Role] = {"embedding.weight": "embedding", "head.weight": "head"}
         self.tied = model.tie_embeddings
         self.tie_weights()
@@ -101,6 +105,8 @@ class Decoder(nn.Module):
     def _hidden(self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, caches: Caches | None) -> tuple[Tensor, Aux]:
         ctx = self._context(ids, positions, segments, caches)
         x = self.embedding(ids)
+        if self.embedding_scale != 1:
+            x = x * self.embedding_scale
         if self.position is not None:
             x = self.position.embed(x, ctx.positions.clamp(min=0))
         total = Aux({}, {})

@@ -8,31 +8,36 @@ bit for bit what it was.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from llmkit.core.interfaces.init import Init, Weight
 from llmkit.core.interfaces.optimizer import NamedParameter, Role
-
-STD = 0.02
-"""Standard deviation of matrices, embeddings and heads: GPT-2's, and most models' since."""
+from llmkit.core.spec import ModelSpec
 
 
-def initialise(model: nn.Module, seed: int) -> None:
-    """Give every parameter its initial value, in place. `model` is on a real device (after `to_empty`, where it was built on meta).
+def initialise(module: nn.Module, spec: ModelSpec, seed: int, *, prefix: str = "") -> None:
+    """Give every parameter its initial value, in place. `module` is on a real device (after `to_empty`, where it was built on meta).
 
     A module may say `initial(name, shape, generator) -> Tensor | None` for its own parameters and, by their dotted names, for those
     of the modules in it (an attention for its `output.weight`); the innermost that does not say None has its way. Else two and more
-    dimensions are normal with deviation 0.02, one dimension named `bias` or `*_bias` is zeros, any other ones.
+    dimensions are drawn by the spec's `init`, one dimension named `bias` or `*_bias` is zeros, any other ones.
+
+    prefix  of the saved names, where `module` is a part: `objective.`
+
     `ValueError` where a parameter is on the meta device.
     """
-    for address, path, parameter in _parameters(model):
-        if parameter.is_meta:
-            raise ValueError(f"{address} is on the meta device and can hold no value; call to_empty first")
-        value = _initial(model, path, parameter.shape, generator_for(address, seed))
+    init = spec.init.make()
+    for weight in _weights(module, spec, prefix):
+        if weight.parameter.is_meta:
+            raise ValueError(f"{weight.name} is on the meta device and can hold no value; call to_empty first")
+        value = _initial(module, weight, init, generator_for(weight.name, seed))
         with torch.no_grad():
-            parameter.copy_(value)
+            weight.parameter.copy_(value)
 
 
 def generator_for(address: str, seed: int) -> torch.Generator:
@@ -41,12 +46,12 @@ def generator_for(address: str, seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key[:8], "little", signed=True))
 
 
-def named_parameters_with_roles(model: nn.Module) -> list[NamedParameter]:
-    """Every parameter once, with its saved name and its role."""
-    roles = _declared_roles(model)
+def named_parameters_with_roles(module: nn.Module, spec: ModelSpec) -> list[NamedParameter]:
+    """Every parameter once, with its saved name, its role, and what the spec's `init` makes of its learning rate."""
+    init = spec.init.make()
     return [
-        NamedParameter(address, parameter, roles.get(address) or ("matrix" if parameter.dim() >= 2 else "vector"))
-        for address, _, parameter in _parameters(model)
+        NamedParameter(one.name, one.parameter, one.role, init.learning_rate(one.drawn) if one.parameter.dim() >= 2 else 1.0)
+        for one in _weights(module, spec, "")
     ]
 
 
@@ -60,30 +65,58 @@ def saved_name(name: str) -> str:
     return inner.removeprefix("module.").removeprefix("model.")
 
 
-def _parameters(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """(saved name, name in `model`, parameter), each parameter once."""
-    for path, parameter in model.named_parameters():
-        yield saved_name(path), path, parameter
+class _Parameter(NamedTuple):
+    """A parameter with its name in the module that holds it, and as an `Init` sees it."""
+
+    path: str
+    parameter: nn.Parameter
+    drawn: Weight
+
+    @property
+    def name(self) -> str:
+        return self.drawn.name
+
+    @property
+    def role(self) -> Role:
+        return self.drawn.role
 
 
-def _declared_roles(model: nn.Module) -> dict[str, Role]:
+def _weights(module: nn.Module, spec: ModelSpec, prefix: str) -> Iterator[_Parameter]:
+    """Each parameter once."""
+    roles, residual = _declared(module)
+    for path, parameter in module.named_parameters():
+        name = prefix + saved_name(path)
+        role = roles.get(path) or ("matrix" if parameter.dim() >= 2 else "vector")
+        within = _LAYER.match(name)
+        layer = int(within[1]) if within else None
+        yield _Parameter(path, parameter, Weight(name, parameter.shape, role, path in residual, layer, spec.n_layers, spec.d_model))
+
+
+_LAYER = re.compile(r"blocks\.(\d+)\.")
+
+
+def _declared(module: nn.Module) -> tuple[dict[str, Role], set[str]]:
+    """What modules say of their parameters: `roles`, and which of them write into the `residual` stream."""
     roles: dict[str, Role] = {}
-    for prefix, module in model.named_modules():
-        declared: dict[str, Role] = getattr(module, "roles", {})
-        roles.update({saved_name(f"{prefix}.{name}" if prefix else name): role for name, role in declared.items()})
-    return roles
+    residual: set[str] = set()
+    for prefix, part in module.named_modules():
+        within = f"{prefix}." if prefix else ""
+        declared: dict[str, Role] = getattr(part, "roles", {})
+        roles.update({within + name: role for name, role in declared.items()})
+        residual.update(within + name for name in getattr(part, "residual", ()))
+    return roles, residual
 
 
-def _initial(model: nn.Module, path: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    parts = path.split(".")
+def _initial(module: nn.Module, weight: _Parameter, init: Init, generator: torch.Generator) -> Tensor:
+    parts, shape = weight.path.split("."), weight.parameter.shape
     for depth in reversed(range(len(parts))):
-        own = getattr(model.get_submodule(".".join(parts[:depth])), "initial", None)
+        own = getattr(module.get_submodule(".".join(parts[:depth])), "initial", None)
         value: Tensor | None = None if own is None else own(".".join(parts[depth:]), shape, generator)
         if value is not None:
             return value
     name = parts[-1]
     if len(shape) >= 2:
-        return torch.randn(shape, generator=generator) * STD
+        return init.draw(weight.drawn, generator)
     if name == "bias" or name.endswith("_bias"):
         return torch.zeros(shape)
     return torch.ones(shape)

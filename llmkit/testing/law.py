@@ -51,6 +51,7 @@ _MODULES = {
     Kind.attention: ("component", "decoder", "attention"),
     Kind.norm: ("component", "decoder", "norm"),
     Kind.ffn: ("component", "decoder", "ffn"),
+    Kind.init: ("component", "init"),
     Kind.optimizer: ("component", "optimizer"),
     Kind.schedule: ("component", "schedule"),
     Kind.objective: ("component", "objective"),

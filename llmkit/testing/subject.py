@@ -50,6 +50,7 @@ _ADDRESS: Mapping[str, tuple[str, ...]] = {
     "norm": ("model", "block", "norm"),
     "layout": ("model", "block", "layout"),
     "position": ("model", "position"),
+    "init": ("model", "init"),
 }
 
 

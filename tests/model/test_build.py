@@ -26,12 +26,12 @@ def same(left: Decoder, right: Decoder) -> bool:
 
 def test_a_model_built_on_meta_and_then_filled_is_the_one_built_directly() -> None:
     direct = Decoder(spec())
-    initialise(direct, 0)
+    initialise(direct, spec().model, 0)
     filled = build(spec(), device="meta")
     filled.to_empty(device="cpu")
     filled.tie_weights()
     filled.reset_buffers()
-    initialise(filled, 0)
+    initialise(filled, spec().model, 0)
     assert same(direct, filled) and same(direct, build(spec()))
 
 

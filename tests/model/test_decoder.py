@@ -276,3 +276,31 @@ def test_autocast_reads_its_caches_as_it_reads_the_whole(kind: str) -> None:
         exact = model(ids)
     assert (found - whole).abs().mean() < 0.03 * exact.std()
     assert (whole - exact).abs().mean() < 0.03 * exact.std()
+
+
+def test_embeddings_are_scaled_before_the_first_block() -> None:
+    plain, scaled = noisy(), noisy(embedding_scale="sqrt")
+    with torch.no_grad():
+        plain.embedding.weight.mul_(32**0.5)
+        assert torch.allclose(plain(tokens()), scaled(tokens()), atol=1e-5)
+
+
+def test_logits_are_scaled_and_then_capped_with_and_without_a_cache() -> None:
+    plain, capped = noisy(), noisy(logit_scale=40.0, logit_softcap=5.0)
+    expected = 5 * torch.tanh(40 * plain(tokens()).detach() / 5)
+    assert float(expected.abs().max()) > 4
+    torch.testing.assert_close(capped(tokens()), expected)
+    torch.testing.assert_close(capped(tokens(), caches=capped.new_caches(len(tokens()), LENGTH)), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", ["pre", "post", "sandwich", "branch_post", "parallel"])
+def test_a_residual_scale_of_zero_leaves_only_the_stream(layout: str) -> None:
+    model = noisy(block={"layout": layout, "residual_scale": 0.0, "norm": "none"}, norm="none")
+    torch.testing.assert_close(model(tokens()), model.head(model.embedding(tokens())))
+
+
+def test_the_residual_scale_by_depth_is_one_over_the_root_of_the_layers() -> None:
+    by_depth, by_number = noisy(block={"residual_scale": "depth"}), noisy(block={"residual_scale": 3**-0.5})
+    assert by_depth.spec.model.n_layers == 3
+    assert torch.equal(by_depth(tokens()), by_number(tokens()))
+    assert not torch.equal(by_depth(tokens()), noisy()(tokens()))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import llmkit
+from llmkit.core.spec import ModelSpec, Spec
 from llmkit.model.build import build
 from llmkit.model.init import initialise, named_parameters_with_roles, saved_name
 
@@ -75,18 +76,26 @@ class Wrapper(nn.Module):
         self.model, self.objective = model, objective
 
 
+def spec_of(**changes: Any) -> Spec:
+    model = {"d_model": 32, "n_layers": 2, "max_seq_len": 16, "position": "learned", **changes}
+    return llmkit.load_spec({"tokenizer": {"type": "bytes"}, "model": model, "train": {"steps": 1}})
+
+
+def model_spec() -> ModelSpec:
+    return spec_of().model
+
+
 def decoder() -> nn.Module:
-    model = {"d_model": 32, "n_layers": 2, "max_seq_len": 16, "position": "learned"}
-    return build(llmkit.load_spec({"tokenizer": {"type": "bytes"}, "model": model, "train": {"steps": 1}}))
+    return build(spec_of())
 
 
 def test_a_wrapped_model_has_the_names_roles_and_values_of_the_bare_one() -> None:
     bare, wrapped = decoder(), Wrapper(decoder(), nn.Linear(4, 4))
-    expected = [(item.name, item.role) for item in named_parameters_with_roles(bare)]
-    found = [(item.name, item.role) for item in named_parameters_with_roles(wrapped)]
+    expected = [(item.name, item.role) for item in named_parameters_with_roles(bare, model_spec())]
+    found = [(item.name, item.role) for item in named_parameters_with_roles(wrapped, model_spec())]
     assert found == [*expected, ("objective.weight", "matrix"), ("objective.bias", "vector")]
-    initialise(wrapped, 7)
-    initialise(bare, 7)
+    initialise(wrapped, model_spec(), 7)
+    initialise(bare, model_spec(), 7)
     ours, theirs = bare.state_dict(), wrapped.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -97,7 +106,7 @@ def test_wrappers_of_torch_leave_no_trace_in_a_saved_name() -> None:
 
 
 def test_roles_are_matrix_embedding_head_and_vector() -> None:
-    roles = {item.name: item.role for item in named_parameters_with_roles(decoder())}
+    roles = {item.name: item.role for item in named_parameters_with_roles(decoder(), model_spec())}
     assert roles["embedding.weight"] == roles["position.weight"] == "embedding"
     assert roles["head.weight"] == "head"
     assert roles["blocks.0.attention.query.weight"] == "matrix"
@@ -121,16 +130,16 @@ class Particular(nn.Module):
 
 def test_a_module_may_say_what_it_and_what_is_in_it_start_as() -> None:
     model = nn.Sequential(Particular())
-    initialise(model, 0)
+    initialise(model, model_spec(), 0)
     values = dict(model.named_parameters())
     assert torch.equal(values["0.gain"], torch.full((3,), 0.5))
     assert torch.equal(values["0.inner.weight"], torch.eye(2))
     assert torch.equal(values["0.inner.bias"], torch.zeros(2))
-    assert {item.name: item.role for item in named_parameters_with_roles(model)}["0.inner.weight"] == "head"
+    assert {item.name: item.role for item in named_parameters_with_roles(model, model_spec())}["0.inner.weight"] == "head"
 
 
 def test_values_on_the_meta_device_are_refused() -> None:
     with torch.device("meta"):
         model = nn.Linear(2, 2)
     with pytest.raises(ValueError, match="weight is on the meta device"):
-        initialise(model, 0)
+        initialise(model, model_spec(), 0)

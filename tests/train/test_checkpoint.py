@@ -32,8 +32,8 @@ class Tempered(Causal):
 
 def made(spec) -> tuple[TrainStep, list, torch.optim.Optimizer]:
     step = TrainStep(llmkit.build(spec), Tempered())
-    initialise(step.objective, 0)
-    parameters = named_parameters_with_roles(step)
+    initialise(step.objective, spec.model, 0, prefix="objective.")
+    parameters = named_parameters_with_roles(step, spec.model)
     return step, parameters, spec.train.optimizer.make().build(parameters)
 
 

@@ -64,6 +64,8 @@ class Attention(nn.Module):
     A newcomer's attention needs `__init__`, `forward`, `new_cache` and nothing else. Where it has a sliding window, an attribute
     `window` lets the model make the mask once. It declares the position traits that it serves (`rotate`, `bias`) in `offers`.
 
+    `residual = ("output.weight",)` names its own parameters that write into the residual stream: an `init` may make those smaller.
+
     FLOPs are counted by running it on the meta device. Where that misses something, a method `flops(length) -> int` says how many
     one forward pass over a sequence takes, a multiply-add as two; it is then not run there.
     """

@@ -25,6 +25,8 @@ class FeedForward(nn.Module):
     It may return `x` or `(x, Aux(losses, stats))`. What must change between steps (loss-free balancing) happens in an
     optional `after_step(stats: dict[str, Tensor]) -> None`, called once an optimizer step.
 
+    `residual = ("down.weight",)` names its own parameters that write into the residual stream: an `init` may make those smaller.
+
     FLOPs are counted by running it on the meta device. Where that cannot be (products that depend on values), a method
     `flops(length) -> int` says how many one forward pass over a sequence takes, a multiply-add as two; it is then not run there.
     """

@@ -12,7 +12,7 @@ Role = Literal["matrix", "embedding", "head", "vector"]
 
 
 class NamedParameter(NamedTuple):
-    """A parameter, its saved name, and its role.
+    """A parameter, its saved name, its role, and a factor on its learning rate, which every optimizer multiplies its own by.
 
     matrix: two or more dimensions; vector: one (norm scales, biases); embedding: token and position tables; head: an untied output matrix.
     A module may say otherwise with `roles: {name: role}`.
@@ -21,6 +21,7 @@ class NamedParameter(NamedTuple):
     name: str
     parameter: nn.Parameter
     role: Role
+    lr_scale: float = 1.0
 
 
 class Optimizer:

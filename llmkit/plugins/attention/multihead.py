@@ -24,6 +24,8 @@ from llmkit.plugins.attention.components import MHAParams
 class MultiHeadAttention(Attention):
     """H query heads over G key/value heads, (B, T, D) -> (B, T, D)."""
 
+    residual = ("output.weight",)
+
     def __init__(self, params: MHAParams, site: Site) -> None:
         super().__init__()
         self.heads, self.kv_heads = params.n_heads, params.kv_heads

@@ -18,6 +18,8 @@ from llmkit.plugins.ffn.components import GLUParams
 class GLU(FeedForward):
     """Each token by itself, (B, T, D) -> (B, T, D): one projection gates another."""
 
+    residual = ("down.weight",)
+
     def __init__(self, params: GLUParams, site: Site) -> None:
         super().__init__()
         hidden = params.hidden(site.d_model)

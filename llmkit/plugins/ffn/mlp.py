@@ -32,6 +32,8 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 class MLP(FeedForward):
     """Each token by itself, (B, T, D) -> (B, T, D), through a hidden width of `d_ff`."""
 
+    residual = ("down.weight",)
+
     def __init__(self, params: MLPParams, site: Site) -> None:
         super().__init__()
         hidden = params.hidden(site.d_model)

@@ -159,7 +159,7 @@ def _from_meta(model: Decoder, seed: int) -> Decoder:
                 tensor.fill_(float("nan"))
     model.reset_buffers()
     model.tie_weights()
-    initialise(model, seed)
+    initialise(model, model.spec.model, seed)
     return model
 
 

@@ -22,6 +22,7 @@ from llmkit.core.component import Chosen, Component
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.evaluator import Evaluation, Evaluator, LanguageModel, LogLikelihood, Score
 from llmkit.core.interfaces.ffn import Aux
+from llmkit.core.interfaces.init import Init, Weight
 from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Objective, auxiliary, counted
 from llmkit.core.interfaces.optimizer import NamedParameter, Optimizer
 from llmkit.core.interfaces.schedule import Schedule
@@ -44,6 +45,7 @@ PUBLIC = (
     "Document",
     "Site",
     "Batch",
+    "Init",
 )
 IN_SCOPE: dict[str, Any] = {name: getattr(llmkit, name) for name in PUBLIC}
 IN_SCOPE |= {
@@ -53,6 +55,7 @@ IN_SCOPE |= {
     "Sequence": Sequence,
     "Iterable": Iterable,
     "NamedParameter": NamedParameter,
+    "Weight": Weight,
     "LanguageModule": LanguageModule,
     "LanguageModel": LanguageModel,
     "counted": counted,
@@ -91,6 +94,14 @@ def test_the_schedule_rises_to_its_peak_and_falls_with_the_root() -> None:
     schedule = chosen.make()
     assert chosen.component.kind is Kind.schedule
     assert [schedule(step, 100) for step in (0, 3, 15)] == [0.25, 1.0, 0.5]
+
+
+def test_the_initialisation_is_lecuns() -> None:
+    init = example(Init, gain=2.0).make()
+    weight = Weight("blocks.0.ffn.up.weight", torch.Size((256, 64)), "matrix", False, 0, 2, 64)
+    value = init.draw(weight, torch.Generator().manual_seed(0))
+    assert float(value.std()) == pytest.approx(2 / 8, rel=0.02)
+    assert (init.learning_rate(weight), init.logit_scale(64)) == (1.0, 1.0)
 
 
 def test_the_optimizer_takes_the_sign_and_its_state_round_trips() -> None:
