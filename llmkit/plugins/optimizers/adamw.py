@@ -8,7 +8,7 @@ import torch
 
 from llmkit.core.interfaces.optimizer import NamedParameter, Optimizer
 from llmkit.plugins.optimizers.components import AdamWParams
-from llmkit.plugins.optimizers.groups import by_decay, fused
+from llmkit.plugins.optimizers.groups import fused, grouped
 
 
 class AdamW(Optimizer):
@@ -25,5 +25,5 @@ class AdamW(Optimizer):
 
     def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
         params = self.params
-        groups = by_decay(parameters, params, lr=params.lr, weight_decay=params.weight_decay)
+        groups = grouped(parameters, params, lr=params.lr, weight_decay=params.weight_decay, lr_by_role=params.lr_by_role)
         return torch.optim.AdamW(groups, betas=params.betas, eps=params.eps, fused=fused(parameters))

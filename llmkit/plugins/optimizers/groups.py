@@ -1,8 +1,8 @@
-"""Parameters in groups by whether they decay, and which kernel steps them."""
+"""Parameters in groups by whether they decay and how fast they learn, and which kernel steps them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmkit.core.interfaces.optimizer import NamedParameter, Role
@@ -21,13 +21,28 @@ def decaying_roles(params: OptimizerParams) -> frozenset[Role]:
     return frozenset(roles)
 
 
-def by_decay(parameters: Sequence[NamedParameter], params: OptimizerParams, *, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-    """At most two groups, those that decay first, in the order given: the order is what a saved state is matched by."""
-    roles = decaying_roles(params)
-    decayed = [item.parameter for item in parameters if item.role in roles]
-    others = [item.parameter for item in parameters if item.role not in roles]
-    groups = ((decayed, weight_decay), (others, 0.0))
-    return [{"params": members, "weight_decay": decay, "lr": lr, "initial_lr": lr} for members, decay in groups if members]
+def grouped(
+    parameters: Iterable[NamedParameter],
+    params: OptimizerParams,
+    *,
+    lr: float,
+    weight_decay: float,
+    lr_by_role: Mapping[Role, float] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """A group for every pair of weight decay and peak learning rate, those that decay first, then in the order given: the order is
+    what a saved state is matched by.
+
+    lr_by_role  peaks of some roles in place of `lr`; a parameter's own `lr_scale` multiplies either
+    options     what goes into every group besides
+    """
+    roles, peaks = decaying_roles(params), lr_by_role or {}
+    found: dict[tuple[bool, float], dict[str, Any]] = {}
+    for item in parameters:
+        decays, peak = item.role in roles, peaks.get(item.role, lr) * item.lr_scale
+        empty = {"params": [], "weight_decay": weight_decay if decays else 0.0, "lr": peak, "initial_lr": peak, **(options or {})}
+        found.setdefault((decays, peak), empty)["params"].append(item.parameter)
+    return [group for _, group in sorted(found.items(), key=lambda pair: not pair[0][0])]
 
 
 def fused(parameters: Sequence[NamedParameter]) -> bool:

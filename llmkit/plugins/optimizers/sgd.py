@@ -8,7 +8,7 @@ import torch
 
 from llmkit.core.interfaces.optimizer import NamedParameter, Optimizer
 from llmkit.plugins.optimizers.components import SgdParams
-from llmkit.plugins.optimizers.groups import by_decay, fused
+from llmkit.plugins.optimizers.groups import fused, grouped
 
 
 class SGD(Optimizer):
@@ -25,5 +25,5 @@ class SGD(Optimizer):
 
     def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
         params = self.params
-        groups = by_decay(parameters, params, lr=params.lr, weight_decay=params.weight_decay)
+        groups = grouped(parameters, params, lr=params.lr, weight_decay=params.weight_decay)
         return torch.optim.SGD(groups, lr=params.lr, momentum=params.momentum, nesterov=params.nesterov, fused=fused(parameters))
