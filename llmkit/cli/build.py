@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from llmkit.cli.output import Json, Set, person, print_json, result
+from llmkit.cli.output import Json, Set, person, print_json, result, show_rows
 from llmkit.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,22 +22,36 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Also write an untrained run, with initial values, to a new directory.")
 ]
 
+CoordCheck = Annotated[
+    bool,
+    typer.Option("--coord-check", help="Also train at 1, 2, 4 and 8 times the width for a few steps, and tell which activations grow."),
+]
+
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="With --coord-check: draw it (.png, .svg, .pdf).")]
+
+WIDTHS = (1, 2, 4, 8)
+
 BYTES_A_NUMBER = {"fp32": 4, "bf16": 2}
 
 
 def build_model(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="A spec file, or recipe:NAME for one that ships.")],
     out: Out = None,
+    coord_check: CoordCheck = False,
+    plot: Plot = None,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
     """Validate a spec, build it without values, and account for it: parameters, FLOPs, cache bytes.
 
     Example: llmkit build recipe:llama3-8b --set model.n_layers=16
+    Example: llmkit build recipe:tiny --set 'model.init={type: mup, base_width: 128}' --coord-check --plot mup.png
     """
     from llmkit.model.count import account
     from llmkit.runtime import catalog, load_spec
 
+    if plot is not None and not coord_check:
+        raise UserError(f"--plot {str(plot)!r} draws a coordinate check; add --coord-check")
     installed = catalog()
     loaded = load_spec(spec, overrides or (), installed)
     if out is not None:
@@ -43,10 +59,13 @@ def build_model(
     counted = account(loaded, installed)
     if out is not None:
         write_run(loaded, out)
-    if as_json:
-        print_json(asdict(counted))
-    else:
+    if not as_json:
         show(counted, loaded)
+    checked = coordinate_check(loaded, plot) if coord_check else {}
+    if as_json:
+        print_json(asdict(counted) | checked)
+    elif checked:
+        show_slopes(checked["slopes"])
 
 
 def refuse_occupied(out: Path) -> None:
@@ -64,6 +83,37 @@ def write_run(spec: Spec, out: Path) -> None:
     person.print(f"writing the initial values of {spec.name}", style="dim", markup=False)
     write_initialised(spec, out)
     person.print(f"wrote {out}", markup=False)
+
+
+def coordinate_check(spec: Spec, plot: Path | None) -> dict[str, Any]:
+    """Sizes of activations against the width: `coordinates` and `slopes`, and the plot where one is asked for."""
+    from llmkit.train.coordinates import coordinates, slopes
+
+    draw = None if plot is None else plotting(plot)
+    found = coordinates(spec, WIDTHS, progress=lambda width, seed: person.print(f"width {width}, seed {seed}", style="dim"))
+    if draw is not None:
+        draw(found, title=f"{spec.name}: activations against the width")
+        person.print(f"wrote {plot}", markup=False)
+    return {"coordinates": [one._asdict() for one in found], "slopes": slopes(found)}
+
+
+def plotting(file: Path) -> Callable[..., None]:
+    """The function that draws, once it is known that it can: before minutes of training."""
+    try:
+        from llmkit.cli.plots import draw_coordinates
+    except ImportError as error:
+        raise UserError(f"--plot needs {error.name}; pip install 'llmkit[plot]'") from None
+    if file.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--plot {str(file)!r} is no .png, .svg or .pdf; name one of these")
+    if not file.parent.is_dir():
+        raise UserError(f"--plot {str(file)!r}: there is no directory {str(file.parent)!r}; make it, or name another")
+    return partial(draw_coordinates, file)
+
+
+def show_slopes(slopes: dict[str, float | None]) -> None:
+    """How each activation grows with the width: 0 is what a learning rate that carries over needs."""
+    rows = [(module, "not finite" if slope is None else f"{slope:+.2f}") for module, slope in slopes.items()]
+    show_rows(("activation of", "grows as width to the power of"), rows)
 
 
 def show(counted: Account, spec: Spec) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
@@ -33,6 +33,13 @@ class Params(BaseModel):
         a pydantic validator.
         """
         return ()
+
+    def widened(self, factor: int) -> Self:
+        """The same in a model `factor` times as wide: what counts heads or inner channels grows along, the width of a head does not.
+
+        For a look at how a model scales (`llmkit build --coord-check`). May be left out: as it is.
+        """
+        return self
 
 
 @dataclass(frozen=True)

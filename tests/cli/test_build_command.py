@@ -134,3 +134,27 @@ except SystemExit:
 def test_help_imports_nothing_heavy(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", HELP, command], capture_output=True, text=True, check=True)
     assert "Example: llmkit" in done.stdout and done.stdout.endswith("[]\n")
+
+
+@pytest.mark.slow
+def test_a_coordinate_check_tells_slopes_and_draws_them(llmkit: Any, spec: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "check.svg"
+    code, out, _ = llmkit(spec, "--coord-check", "--plot", plot, "--json")
+    told = json.loads(out)
+    assert code == 0 and {row["width"] for row in told["coordinates"]} == {32, 64, 128, 256}
+    assert {"embedding", "blocks.1.attention", "blocks.0.ffn", "norm", "head"} <= told["slopes"].keys()
+    assert plot.read_text().count("<path") > 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--plot", "x.png"], "add --coord-check"),
+        (["--coord-check", "--plot", "x.txt"], "is no .png, .svg or .pdf"),
+        (["--coord-check", "--plot", "nowhere/x.png"], "there is no directory 'nowhere'"),
+    ],
+)
+def test_a_plot_that_cannot_be_drawn_is_refused_at_once(llmkit: Any, spec: Path, arguments: list[str], says: str) -> None:
+    code, _, err = llmkit(spec, *arguments)
+    assert code == 2 and says in err

@@ -39,6 +39,10 @@ class MHAParams(Params):
         if self.head_width is None and site.d_model % self.n_heads:
             yield (f"d_model {site.d_model} is not divisible by n_heads {self.n_heads}; change one of them, or give head_width")
 
+    def widened(self, factor: int) -> Self:
+        """More heads of the same width."""
+        return self.model_copy(update={"n_heads": self.n_heads * factor})
+
 
 class GQAParams(MHAParams):
     """Several query heads share a key and value head."""
@@ -49,6 +53,10 @@ class GQAParams(MHAParams):
     def kv_heads(self) -> int:
         """Key and value heads."""
         return self.n_kv_heads
+
+    def widened(self, factor: int) -> Self:
+        """More heads of the same width, in groups as large as before."""
+        return super().widened(factor).model_copy(update={"n_kv_heads": self.n_kv_heads * factor})
 
     @model_validator(mode="after")
     def _groups_are_even(self) -> Self:
