@@ -128,6 +128,8 @@ class Trainer:
     def run(self, begin: Start, wish: StopWish) -> dict[str, Any]:
         """Train to the last step, evaluate, and record the result."""
         resumed = self._restore(begin)
+        # What a checkpoint holds are the weights of an evaluation.
+        self.optimizer_component.train_mode()
         if self.accelerator.is_main_process:
             self._record_start(begin)
         self.accelerator.wait_for_everyone()

@@ -528,6 +528,25 @@ class DecaysWithoutGradient(Optimizer):
         return Decays([group], lr=self.params.lr)
 
 
+class ScalesNothing(AdamW):
+    def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
+        return super().build([item._replace(lr_scale=1.0) for item in parameters])
+
+
+class MovesWhereItEvaluates(AdamW):
+    """Goes to the average of the weights and comes back by arithmetic, which rounds."""
+
+    def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
+        self.weights = [item.parameter.data for item in parameters]
+        return super().build(parameters)
+
+    def eval_mode(self) -> None:
+        torch._foreach_mul_(self.weights, 0.3)
+
+    def train_mode(self) -> None:
+        torch._foreach_div_(self.weights, 0.3)
+
+
 class Noisy(torch.optim.SGD):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
@@ -550,6 +569,8 @@ class Random(Optimizer):
         (Climbs, "a_quadratic_gets_smaller", "embedding.weight (embedding)"),
         (FixedRate, "the_learning_rate_is_read_at_every_step", "with lr 0"),
         (DecaysWithoutGradient, "a_parameter_without_a_gradient_stays", "had no gradient"),
+        (ScalesNothing, "lr_scale_is_a_factor_on_the_learning_rate", "query.weight has lr_scale 0.5"),
+        (MovesWhereItEvaluates, "an_evaluation_changes_nothing", "before each of 5 steps, embedding.weight"),
         (Random, "same_gradients_make_the_same_update", "differs"),
     ],
 )

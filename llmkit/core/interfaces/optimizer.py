@@ -40,8 +40,9 @@ class Optimizer:
 
         class SignDescent(Optimizer):
             def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
-                group = {"params": [item.parameter for item in parameters], "initial_lr": self.params.lr}
-                return SignSGD([group], {"lr": self.params.lr, "momentum": self.params.momentum})
+                peaks = [self.params.lr * item.lr_scale for item in parameters]
+                groups = [{"params": [item.parameter], "lr": lr, "initial_lr": lr} for item, lr in zip(parameters, peaks)]
+                return SignSGD(groups, {"momentum": self.params.momentum})
 
         class SignSGD(torch.optim.Optimizer):
             @torch.no_grad()
@@ -68,14 +69,18 @@ class Optimizer:
                     same order every time. They lie on the device that trains; on the meta device no kernel runs
 
         Every parameter is in exactly one group, and the groups come in the same order every time: saved state is matched by it.
-        Every group carries `initial_lr`, its own peak learning rate. All state that decides the next update lies in
-        `state_dict()`, in tensors and numbers; after `load_state_dict` the next step is bit for bit what it would have been.
+        Every group carries `initial_lr`, its own peak learning rate, with `lr_scale` in it. All state that decides the next update
+        lies in `state_dict()`, in tensors and numbers; after `load_state_dict` the next step is bit for bit what it would have been.
         A parameter without a gradient is left as it is.
         """
         raise NotImplementedError
 
     def train_mode(self) -> None:
-        """Called before training goes on after an evaluation or a checkpoint (schedule-free methods need it). May be left out."""
+        """Called before the first step, and before training goes on after an evaluation or a checkpoint. May be left out.
+
+        Schedule-free methods need it. Between `eval_mode` and `train_mode` nothing of the training changes, bit for bit: one rank
+        alone evaluates and saves, and how often anyone does is no part of the experiment.
+        """
 
     def eval_mode(self) -> None:
-        """Called before an evaluation or a checkpoint. May be left out."""
+        """Called before an evaluation or a checkpoint: the weights become those that are to be kept. May be left out."""

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from llmkit.core.interfaces.optimizer import NamedParameter, Optimizer, Role
 from llmkit.testing.law import Law, LawBroken
+from llmkit.testing.model import same
 from llmkit.testing.subject import Subject
 
 SHAPES: tuple[tuple[str, tuple[int, ...], Role], ...] = (
     ("embedding.weight", (7, 8), "embedding"),
     ("blocks.0.attention.query.weight", (8, 8), "matrix"),
     ("blocks.0.ffn.up.weight", (12, 8), "matrix"),
+    ("blocks.0.ffn.experts.up", (3, 6, 8), "matrix"),
     ("norm.weight", (8,), "vector"),
     ("blocks.0.attention.query.bias", (8,), "vector"),
     ("head.weight", (7, 8), "head"),
@@ -45,9 +47,7 @@ def a_quadratic_gets_smaller(subject: Subject) -> None:
     """Steps along the gradient of a quadratic make it smaller, whatever the role of the parameter."""
     parameters = _parameters()
     targets = [torch.randn(item.parameter.shape, generator=torch.Generator().manual_seed(9)) for item in parameters]
-    maker: Optimizer = subject.make()
-    optimizer = maker.build(parameters)
-    maker.train_mode()
+    maker, optimizer = _built(subject, parameters)
     before = [_distance(item.parameter, target) for item, target in zip(parameters, targets)]
     for _ in range(50):
         optimizer.zero_grad()
@@ -62,21 +62,59 @@ def a_quadratic_gets_smaller(subject: Subject) -> None:
 
 
 def state_goes_round(subject: Subject) -> None:
-    """With its state saved, loaded and given to another copy, the next updates are the same bit for bit."""
-    straight, parameters = _stepped(subject, 3)
+    """With its state saved as a checkpoint is, loaded and given to another copy, the next updates are the same bit for bit."""
+    parameters = _parameters()
+    maker, straight = _built(subject, parameters)
+    _step(straight, parameters, range(3))
+    maker.eval_mode()
     stored = io.BytesIO()
     torch.save(straight.state_dict(), stored)
-    values = [item.parameter.detach().clone() for item in parameters]
+    resumed = [item._replace(parameter=nn.Parameter(item.parameter.detach().clone())) for item in parameters]
+    maker.train_mode()
     _step(straight, parameters, range(3, 5))
-    resumed = [NamedParameter(item.name, nn.Parameter(value), item.role) for item, value in zip(parameters, values)]
-    optimizer = subject.make().build(resumed)
+    other: Optimizer = subject.make()
+    optimizer = other.build(resumed)
     stored.seek(0)
     # weights_only refuses whatever is no tensor, number or plain container: a checkpoint never holds a pickled object.
     optimizer.load_state_dict(torch.load(stored, weights_only=True))
+    other.train_mode()
     _step(optimizer, resumed, range(3, 5))
-    for item, other in zip(parameters, resumed):
-        if not torch.equal(item.parameter, other.parameter):
+    for item, again in zip(parameters, resumed):
+        if not torch.equal(item.parameter, again.parameter):
             raise LawBroken(f"after 3 steps, a save and 2 steps more, {item.name} differs from 5 steps in one go")
+
+
+def an_evaluation_changes_nothing(subject: Subject) -> None:
+    """Between `eval_mode` and `train_mode` nothing of the training changes, bit for bit: one rank alone may look, as often as it likes."""
+    _, expected = _stepped(subject, 5)
+    parameters = _parameters()
+    maker, optimizer = _built(subject, parameters)
+    for step in range(5):
+        maker.eval_mode()
+        maker.train_mode()
+        _step(optimizer, parameters, range(step, step + 1))
+    for item, other in zip(parameters, expected):
+        if not torch.equal(item.parameter, other.parameter):
+            raise LawBroken(f"with eval_mode and train_mode before each of 5 steps, {item.name} differs from 5 steps in one go")
+
+
+def lr_scale_is_a_factor_on_the_learning_rate(subject: Subject) -> None:
+    """A parameter with `lr_scale` 0.5 moves as with half the learning rate, and the others move as ever."""
+    chosen = 1
+    _, plain = _stepped(subject, 3)
+    halved = _parameters()
+    _, optimizer = _built(subject, halved)
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] / 2
+    _step(optimizer, halved, range(3))
+    scaled = _parameters()
+    scaled[chosen] = scaled[chosen]._replace(lr_scale=0.5)
+    _, optimizer = _built(subject, scaled)
+    _step(optimizer, scaled, range(3))
+    for index, item in enumerate(scaled):
+        expected, factor = (halved, 0.5) if index == chosen else (plain, 1)
+        otherwise = f"{item.name} has lr_scale {factor:g}, and does not move as with {factor:g} times the learning rate"
+        same(item.parameter.detach(), expected[index].parameter.detach(), otherwise)
 
 
 def same_gradients_make_the_same_update(subject: Subject) -> None:
@@ -119,11 +157,17 @@ def _parameters() -> list[NamedParameter]:
     return [NamedParameter(name, nn.Parameter(torch.randn(shape, generator=generator)), role) for name, shape, role in SHAPES]
 
 
-def _stepped(subject: Subject, steps: int) -> tuple[torch.optim.Optimizer, list[NamedParameter]]:
-    parameters = _parameters()
+def _built(subject: Subject, parameters: Sequence[NamedParameter]) -> tuple[Optimizer, torch.optim.Optimizer]:
+    """The component, and the torch optimizer that it made, about to train."""
     maker: Optimizer = subject.make()
     optimizer = maker.build(parameters)
     maker.train_mode()
+    return maker, optimizer
+
+
+def _stepped(subject: Subject, steps: int) -> tuple[torch.optim.Optimizer, list[NamedParameter]]:
+    parameters = _parameters()
+    _, optimizer = _built(subject, parameters)
     _step(optimizer, parameters, range(steps))
     return optimizer, parameters
 
@@ -143,6 +187,8 @@ LAWS = (
     Law(every_parameter_is_in_one_group),
     Law(a_quadratic_gets_smaller),
     Law(state_goes_round),
+    Law(an_evaluation_changes_nothing),
+    Law(lr_scale_is_a_factor_on_the_learning_rate),
     Law(same_gradients_make_the_same_update),
     Law(a_parameter_without_a_gradient_stays),
     Law(the_learning_rate_is_read_at_every_step),
