@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -50,22 +50,62 @@ class BytesParams(OwnSpecials):
         return BYTES + len(self.all_specials)
 
 
-class BpeParams(OwnSpecials):
-    """Parameters of `bpe`."""
+class Learned(OwnSpecials):
+    """What a tokenizer that is trained here is told: how many ids, of which the bytes are always some."""
 
-    vocab_size: int = Field(description="ids, special tokens included; it sizes the model even where training yields fewer", examples=[400])
-    min_frequency: int = Field(2, ge=1, description="how often a pair must occur to be merged")
-    pattern: Literal["gpt4", "gpt2"] = Field("gpt4", description="how text is cut before merging: no token crosses a cut")
-    digits: int = Field(3, ge=1, le=3, description="longest run of digits in one token (pattern gpt4)")
+    always: ClassVar[int] = BYTES
+    """Ids that are there besides the special tokens, whatever the text."""
+
+    vocab_size: int = Field(
+        description="ids, special tokens included; it sizes the model even where training yields fewer", examples=[400, 600]
+    )
 
     @model_validator(mode="after")
     def _room_for_bytes(self) -> Self:
-        least = BYTES + len(self.all_specials)
+        least = self.always + len(self.all_specials)
         if self.vocab_size < least:
+            twice = "" if self.always == BYTES else f" in {self.always // BYTES} forms"
             raise ValueError(
-                f"vocab_size {self.vocab_size} is too small: {BYTES} bytes and {len(self.all_specials)} special tokens need {least}"
+                f"vocab_size {self.vocab_size} is too small: {BYTES} bytes{twice} and {len(self.all_specials)} special tokens need {least}"
             )
         return self
+
+
+class Cut(Learned):
+    """How text is cut before anything is learned from it."""
+
+    pattern: Literal["gpt4", "gpt2"] = Field("gpt4", description="how text is cut before it is learned from: no token crosses a cut")
+    digits: int = Field(3, ge=1, le=3, description="longest run of digits in one token (pattern gpt4)")
+
+
+class BpeParams(Cut):
+    """Parameters of `bpe`."""
+
+    min_frequency: int = Field(2, ge=1, description="how often a pair must occur to be merged")
+
+
+class WordPieceParams(Cut):
+    """Parameters of `wordpiece`."""
+
+    always: ClassVar[int] = 2 * BYTES
+
+    vocab_size: int = Field(
+        description="ids, special tokens included; it sizes the model even where training yields fewer", examples=[600, 700]
+    )
+    min_frequency: int = Field(2, ge=1, description="how often a pair must occur to be merged")
+
+
+class UnigramParams(Cut):
+    """Parameters of `unigram`."""
+
+    max_piece_length: int = Field(16, ge=1, description="bytes of the longest piece")
+    em_steps: int = Field(2, ge=1, description="steps of expectation maximisation before pieces are taken away, each time")
+
+
+class CharParams(Learned):
+    """Parameters of `char`."""
+
+    min_frequency: int = Field(1, ge=1, description="how often a character must occur to be a token; a rarer one is its bytes")
 
 
 class PretrainedParams(Params):
@@ -101,9 +141,30 @@ def llmkit_components() -> list[Component]:
         Component(Kind.tokenizer, "bytes", BytesParams, f"{here}.utf8:Utf8", "the bytes of UTF-8: 256 ids and the special tokens"),
         Component(
             Kind.tokenizer,
+            "char",
+            CharParams,
+            f"{here}.character:Character",
+            "the characters of the training documents, the most frequent first; others are their bytes",
+        ),
+        Component(
+            Kind.tokenizer,
             "pretrained",
             PretrainedParams,
             f"{here}.pretrained:Pretrained",
-            "a tokenizer from files in Hugging Face's or GPT-2's form",
+            "a tokenizer from files in Hugging Face's, GPT-2's, tiktoken's or SentencePiece's form",
+        ),
+        Component(
+            Kind.tokenizer,
+            "unigram",
+            UnigramParams,
+            f"{here}.unigram:Unigram",
+            "the likeliest cut into pieces of bytes, a unigram language model trained on the training documents",
+        ),
+        Component(
+            Kind.tokenizer,
+            "wordpiece",
+            WordPieceParams,
+            f"{here}.word_piece:WordPiece",
+            "the longest pieces of bytes from a word's beginning, trained on the training documents",
         ),
     ]

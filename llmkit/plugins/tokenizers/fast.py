@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import tokenizers
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT, Tokenizer
+from llmkit.plugins.tokenizers.files import read_json
 
 Span = tuple[int, int]
 LONE_SURROGATES = dict.fromkeys(range(0xD800, 0xE000), "\ufffd")
@@ -72,6 +73,10 @@ class FastTokenizer(Tokenizer):
     @property
     def bos_id(self) -> int:
         return self._role("bos") if self.config.get("bos_token") else self.eos_id
+
+    @classmethod
+    def load(cls, params: Any, directory: Path) -> Self:
+        return cls(params, backend_from_json(directory / "tokenizer.json"), read_json(directory / "tokenizer_config.json"))
 
     def _role(self, role: str) -> int:
         token = self.config.get(f"{role}_token") or END_OF_TEXT

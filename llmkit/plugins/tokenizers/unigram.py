@@ -1,0 +1,59 @@
+"""A unigram language model over pieces of the bytes of UTF-8: a text is cut where its pieces are likeliest together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Self
+
+from tokenizers import decoders, models, trainers
+
+from llmkit.plugins.tokenizers.components import UnigramParams
+from llmkit.plugins.tokenizers.cut import ALPHABET, ROLES, special, untrained
+from llmkit.plugins.tokenizers.fast import FastTokenizer
+
+Pieces = list[tuple[str, float]]
+
+FILLERS = 0.03
+"""The trainer gives bytes that it has not seen the score of its rarest piece and up to 256 steps of 0.0001, in the order of a hash."""
+
+DIGITS = 4
+"""Decimals of a log probability that are kept: sums in another order differ in the twelfth."""
+
+
+class Unigram(FastTokenizer):
+    """Of all ways to cut a word into pieces, the one with the greatest product of probabilities p(x_1) ... p(x_n), by Viterbi.
+
+    Training begins with all frequent substrings, estimates p by expectation maximisation, and takes away the pieces that are missed
+    least, until the vocabulary is small enough; the 256 bytes stay, so that any text comes back as it was. Text is cut as `bpe`
+    cuts it. Special tokens have the first ids, then the pieces from the likeliest to the rarest. Kudo, arXiv 1804.10959.
+    """
+
+    learns = True
+
+    @classmethod
+    def train(cls, params: UnigramParams, texts: Iterable[str]) -> Self:
+        learner = untrained(params, models.Unigram())
+        trainer = trainers.UnigramTrainer(
+            vocab_size=params.vocab_size,
+            special_tokens=params.all_specials,
+            initial_alphabet=ALPHABET,
+            max_piece_length=params.max_piece_length,
+            n_sub_iterations=params.em_steps,
+            show_progress=False,
+        )
+        learner.train_from_iterator(texts, trainer)
+        learned = json.loads(learner.to_str())["model"]["vocab"]
+        specials = params.all_specials
+        pieces = _settled([(piece, score) for piece, score in learned if piece not in specials])
+        backend = untrained(params, models.Unigram([*((token, 0.0) for token in specials), *pieces]))
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens(special(specials))
+        return cls(params, backend, ROLES)
+
+
+def _settled(pieces: Pieces) -> Pieces:
+    """The pieces from the likeliest to the rarest, without what the order of a hash did to them: training is a function of the text."""
+    rarest = min(score for _, score in pieces)
+    scores = {piece: round(rarest if len(piece) == 1 and score <= rarest + FILLERS else score, DIGITS) for piece, score in pieces}
+    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
