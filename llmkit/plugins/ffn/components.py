@@ -100,7 +100,7 @@ class MoEParams(Params):
     bias_rate: float | None = Field(
         None,
         ge=0,
-        description="how far a step moves the bias by which experts are chosen (loss-free balancing); no bias unless given, 0 to keep it as it is",
+        description="how far a step moves the bias that experts are chosen with (loss-free balancing); no bias unless given, 0 keeps it",
         examples=[0.001],
     )
     z_loss: float = Field(

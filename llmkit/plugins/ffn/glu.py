@@ -1,35 +1,37 @@
-"""Gated linear units (Shazeer 2020, arXiv 2002.05202).
+"""Gated linear units (Shazeer 2020, arXiv 2002.05202): one mechanism, whose activation gives it its name.
 
-y = down(silu(gate(x)) * up(x))    SwiGLU
-y = down(gelu(gate(x)) * up(x))    GeGLU
+y = down(silu(gate(x)) * up(x))      SwiGLU
+y = down(gelu(gate(x)) * up(x))      GeGLU
+y = down(relu(gate(x))^2 * up(x))    ReGLU2
 """
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from collections.abc import Callable
+
 from torch import Tensor, nn
 
 from llmkit.core.interfaces.attention import project
 from llmkit.core.interfaces.ffn import FeedForward
 from llmkit.core.site import Site
-from llmkit.plugins.ffn.components import GLUParams
+from llmkit.plugins.ffn.activations import ACTIVATIONS
+from llmkit.plugins.ffn.components import GeGLUParams, GLUParams
 
 
 class GLU(FeedForward):
-    """Each token by itself, (B, T, D) -> (B, T, D): one projection gates another."""
+    """y = down(activation(gate(x)) * up(x)), each token by itself, (B, T, D) -> (B, T, D): one projection gates another.
+
+    A token takes 3 D d_ff multiply-adds.
+    """
 
     residual = ("down.weight",)
 
-    def __init__(self, params: GLUParams, site: Site) -> None:
+    def __init__(self, d_model: int, hidden: int, activation: Callable[[Tensor], Tensor], *, bias: bool = False) -> None:
         super().__init__()
-        hidden = params.hidden(site.d_model)
-        self.gate = nn.Linear(site.d_model, hidden, bias=params.bias)
-        self.up = nn.Linear(site.d_model, hidden, bias=params.bias)
-        self.down = nn.Linear(hidden, site.d_model, bias=params.bias)
-
-    def activation(self, x: Tensor) -> Tensor:
-        """What the gate goes through, elementwise."""
-        raise NotImplementedError
+        self.gate = nn.Linear(d_model, hidden, bias=bias)
+        self.up = nn.Linear(d_model, hidden, bias=bias)
+        self.down = nn.Linear(hidden, d_model, bias=bias)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """x (B, T, D) -> (B, T, D)."""
@@ -39,16 +41,25 @@ class GLU(FeedForward):
 
 
 class SwiGLU(GLU):
-    """The gate through SiLU."""
+    """y = down(silu(gate(x)) * up(x)), silu(x) = x sigmoid(x); 3 D d_ff multiply-adds a token."""
 
-    def activation(self, x: Tensor) -> Tensor:
-        """x -> x * sigmoid(x)."""
-        return F.silu(x)
+    def __init__(self, params: GLUParams, site: Site) -> None:
+        super().__init__(site.d_model, params.hidden(site.d_model), ACTIVATIONS["silu"], bias=params.bias)
 
 
 class GeGLU(GLU):
-    """The gate through the exact GELU."""
+    """y = down(gelu(gate(x)) * up(x)), gelu(x) = x Phi(x), Phi the normal distribution function; 3 D d_ff multiply-adds a token.
 
-    def activation(self, x: Tensor) -> Tensor:
-        """x -> x * Phi(x), Phi the normal distribution function."""
-        return F.gelu(x)
+    With `approximate: tanh`, Phi(x) is (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2: Gemma's.
+    """
+
+    def __init__(self, params: GeGLUParams, site: Site) -> None:
+        activation = ACTIVATIONS["gelu" if params.approximate == "none" else "gelu_tanh"]
+        super().__init__(site.d_model, params.hidden(site.d_model), activation, bias=params.bias)
+
+
+class ReGLU2(GLU):
+    """y = down(relu(gate(x))^2 * up(x)), the squared ReLU (arXiv 2109.08668, 2402.03804) as a gate; 3 D d_ff multiply-adds a token."""
+
+    def __init__(self, params: GLUParams, site: Site) -> None:
+        super().__init__(site.d_model, params.hidden(site.d_model), ACTIVATIONS["relu2"], bias=params.bias)

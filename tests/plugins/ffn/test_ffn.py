@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from llmkit.core.site import Site
-from llmkit.plugins.ffn.components import Activation, GLUParams, MLPParams
-from llmkit.plugins.ffn.glu import GLU, GeGLU, SwiGLU
+from llmkit.plugins.ffn.components import Activation, GeGLUParams, GLUParams, MLPParams
+from llmkit.plugins.ffn.glu import GLU, GeGLU, ReGLU2, SwiGLU
 from llmkit.plugins.ffn.mlp import MLP
 
 SITE = Site(d_model=8, width=8, n_layers=1, layer=0, max_seq_len=16, vocab_size=10)
@@ -48,9 +48,19 @@ def test_mlp_is_its_equation(activation: Activation, bias: bool) -> None:
     assert (mlp.up.bias is not None) == (mlp.down.bias is not None) == bias
 
 
-@pytest.mark.parametrize(("network", "gating"), [(SwiGLU, silu), (GeGLU, gelu)])
-def test_gated_networks_are_their_equations(network: type[GLU], gating: Callable[[np.ndarray], np.ndarray]) -> None:
-    glu, x = network(GLUParams(bias=True), SITE), torch.randn(2, 3, 8) * 3
+@pytest.mark.parametrize(
+    ("network", "params", "gating"),
+    [
+        (SwiGLU, GLUParams(bias=True), silu),
+        (GeGLU, GeGLUParams(bias=True), gelu),
+        (GeGLU, GeGLUParams(bias=True, approximate="tanh"), EQUATIONS["gelu_tanh"]),
+        (ReGLU2, GLUParams(bias=True), EQUATIONS["relu2"]),
+    ],
+)
+def test_gated_networks_are_their_equations(
+    network: Callable[[GLUParams, Site], GLU], params: GLUParams, gating: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    glu, x = network(params, SITE), torch.randn(2, 3, 8) * 3
     wide = x.double().numpy()
     expected = through(glu.down, gating(through(glu.gate, wide)) * through(glu.up, wide))
     np.testing.assert_allclose(glu(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
