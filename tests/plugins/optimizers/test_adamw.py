@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from llmkit.core.interfaces.optimizer import NamedParameter, Role
 from llmkit.plugins.optimizers.adamw import AdamW
@@ -98,6 +99,31 @@ def test_groups_hold_every_parameter_once_in_the_order_given_and_carry_their_pea
     assert [[id(p) for p in group["params"]] for group in optimizer.param_groups] == [[id(p) for p in some] for some in (decaying, others)]
     assert [(group["initial_lr"], group["lr"]) for group in optimizer.param_groups] == [(0.25, 0.25)] * 2
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.5, 0.0]
+
+
+def test_a_roles_own_learning_rate_replaces_the_common_one_and_lr_scale_multiplies_either() -> None:
+    params = AdamWParams(lr=0.02, weight_decay=0.5, lr_by_role={"embedding": 0.3, "vector": 0.05})
+    named = [item._replace(lr_scale=0.5) if item.name in ("embedding", "head") else item for item in parameters()]
+    rates = {"embedding": 0.15, "matrix": 0.02, "vector": 0.05, "head": 0.01}
+    start = {item.name: item.parameter.detach().numpy().copy() for item in named}
+    optimizer = AdamW(params).build(named)
+    for t in (1, 2, 3):
+        take_step(optimizer, named, t, 0.5)
+    for item in named:
+        alone = params.model_copy(update={"lr": rates[item.role]})
+        expected = published_adamw(alone, start[item.name], 0.5 * (item.role in ("matrix", "head")), item.name, (0.5,) * 3)
+        np.testing.assert_allclose(item.parameter.detach().numpy(), expected, rtol=2e-6, atol=2e-6)
+
+
+def test_groups_are_by_decay_and_rate_and_come_in_the_same_order_whatever_the_decay() -> None:
+    for decay in (0.0, 0.1):
+        optimizer = AdamW(AdamWParams(lr=0.1, weight_decay=decay, lr_by_role={"head": 0.2})).build(parameters())
+        assert [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups] == [(0.1, decay), (0.2, decay), (0.1, 0)]
+
+
+def test_an_unknown_role_is_refused() -> None:
+    with pytest.raises(ValidationError, match="lr_by_role"):
+        AdamWParams(lr_by_role={"matrices": 0.1})  # type: ignore[dict-item]
 
 
 def test_the_state_holds_nothing_but_tensors_and_numbers() -> None:

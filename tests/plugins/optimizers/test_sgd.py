@@ -52,6 +52,14 @@ def test_saved_momentum_continues_bit_for_bit() -> None:
     assert all(np.array_equal(straight[role], resumed[role]) for role in ROLES)
 
 
+def test_lr_scale_multiplies_the_learning_rate() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = SGD(SgdParams(lr=0.1)).build([NamedParameter("weight", weight, "matrix", lr_scale=0.25)])
+    weight.grad = torch.ones(2, 3)
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.full((2, 3), 1 - 0.025))
+
+
 def test_nesterov_without_momentum_is_refused_with_a_remedy() -> None:
     with pytest.raises(ValidationError, match="nesterov needs momentum above 0; raise momentum or drop nesterov"):
         SgdParams(momentum=0.0, nesterov=True)
