@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Loss, Objective, auxiliary
+from llmkit.core.interfaces.objective import Batch, LanguageModule, Loss, Objective, auxiliary, counted
 from llmkit.core.site import Site
 from llmkit.plugins.objectives.components import CausalParams
+from llmkit.plugins.objectives.cross_entropy import cross_entropy
 
 
 class Causal(Objective):
-    """The sum over counted tokens of `-w_t ln p(target_t | ids_<=t)`, in nats, plus the auxiliary losses of the blocks.
+    """The sum over counted tokens, each with its weight w_t, plus the auxiliary losses of the blocks, in nats:
 
-    The softmax is in fp32 whatever the logits are in. Metrics: `loss`, the cross-entropy alone, and each auxiliary loss by its address.
+        w_t ((1 - s) (-ln p(target_t | ids_<=t)) + s mean over the vocabulary of -ln p + z (ln sum exp logits_t)^2)
+
+    s is `label_smoothing` (Szegedy et al., arXiv 1512.00567), z is `z_loss` (PaLM, arXiv 2204.02311, section 5: 1e-4), which keeps
+    the logits from drifting away together; both are 0 unless given. The softmax is in fp32 whatever the logits are in.
+
+    Metrics, which add up to the total: `loss`, the plain cross-entropy whatever else is minimised, so that runs compare;
+    `label_smoothing` and `z_loss`, what each adds to it, where they are on; each auxiliary loss by its address.
     """
 
     def __init__(self, params: CausalParams, site: Site) -> None:
         super().__init__()
+        self.params = params
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         h, aux = model.features(batch)
-        # The cast happens inside log_softmax: of fp32, only the log-probabilities outlive this line, and not a copy of the logits too.
-        log_p = F.log_softmax(model.head(h), dim=-1, dtype=torch.float32)
-        nats = F.nll_loss(log_p.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED, reduction="none")
-        if batch.weights is not None:
-            nats = nats * batch.weights.flatten()
-        loss = nats.sum()
-        metrics = {"loss": loss, **auxiliary(aux, batch)}
-        total = torch.stack(list(metrics.values())).sum()
-        return Loss(total, {name: value.detach() for name, value in metrics.items()}, aux.stats)
+        terms = {**cross_entropy(model.head(h), batch.targets, counted(batch), self.params), **auxiliary(aux, batch)}
+        total = torch.stack(list(terms.values())).sum()
+        return Loss(total, {name: value.detach() for name, value in terms.items()}, aux.stats)

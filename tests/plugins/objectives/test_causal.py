@@ -121,3 +121,46 @@ def test_a_model_that_knows_nothing_has_loss_ln_of_the_vocabulary(objective: Cau
     model = Bigram()
     nn.init.zeros_(model.out.weight)
     assert (objective(model, batch).total / objective.count(batch)).item() == pytest.approx(math.log(V), rel=1e-6)
+
+
+def made(**params: float) -> Causal:
+    return Causal(CausalParams(**params), Site(d_model=D, width=D, n_layers=1, layer=0, max_seq_len=8, vocab_size=V))
+
+
+def test_label_smoothing_is_torchs_and_loss_stays_the_plain_cross_entropy(objective: Causal, batch: Batch) -> None:
+    ours, theirs = Bigram(), Bigram()
+    loss = made(label_smoothing=0.2)(ours, batch)
+    logits = theirs.head(theirs.features(batch)[0]).flatten(0, 1)
+    expected = F.cross_entropy(logits, batch.targets.flatten(), label_smoothing=0.2, reduction="sum")
+    torch.testing.assert_close(loss.total, expected)
+    torch.testing.assert_close(loss.metrics["loss"], objective(theirs, batch).total.detach())
+    torch.testing.assert_close(sum(loss.metrics.values()), loss.total.detach())
+    loss.total.backward()
+    expected.backward()
+    for mine, reference in zip(ours.parameters(), theirs.parameters()):
+        torch.testing.assert_close(mine.grad, reference.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_z_loss_is_the_squared_log_of_the_partition_function_of_every_counted_token(batch: Batch, dtype: torch.dtype) -> None:
+    ours, theirs = Bigram(dtype), Bigram(dtype)
+    weighted = batch._replace(weights=torch.rand(batch.targets.shape, generator=torch.Generator().manual_seed(2)))
+    loss = made(z_loss=0.01)(ours, weighted)
+    logits = theirs.head(theirs.features(batch)[0]).float()
+    counts = (batch.targets != IGNORED) * weighted.weights
+    z = 0.01 * (torch.logsumexp(logits, dim=-1).square() * counts).sum()
+    each = F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="none").view_as(counts)
+    torch.testing.assert_close(loss.metrics["z_loss"], z.detach())
+    torch.testing.assert_close(loss.total, z + (each * counts).sum())
+    loss.total.backward()
+    (z + (each * counts).sum()).backward()
+    for mine, reference in zip(ours.parameters(), theirs.parameters()):
+        # In bf16 the gradient of the logits is the sum of two that were rounded: 2^-8 of the largest each.
+        rounding = 2 * 2**-8 * float(reference.grad.abs().max()) if dtype is torch.bfloat16 else 1e-6
+        torch.testing.assert_close(mine.grad, reference.grad, rtol=1e-5, atol=rounding)
+
+
+def test_smoothing_and_z_loss_together_compile_to_one_graph_without_asking_a_tensor(batch: Batch) -> None:
+    model, objective = Bigram(), made(label_smoothing=0.1, z_loss=1e-3)
+    compiled = torch.compile(lambda one: objective(model, one).total, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(batch), objective(model, batch).total)
