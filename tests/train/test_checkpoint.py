@@ -12,8 +12,10 @@ from torch import nn
 import llmkit
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.objective import Batch, Loss
+from llmkit.core.site import Site
 from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.plugins.objectives.causal import Causal
+from llmkit.plugins.objectives.components import CausalParams
 from llmkit.train import checkpoint
 from llmkit.train.step import TrainStep
 
@@ -22,7 +24,7 @@ class Tempered(Causal):
     """The causal objective with a parameter of its own."""
 
     def __init__(self) -> None:
-        nn.Module.__init__(self)
+        super().__init__(CausalParams(), Site(d_model=32, width=32, n_layers=2, layer=0, max_seq_len=32, vocab_size=257))
         self.temperature = nn.Parameter(torch.ones(3))
 
     def forward(self, model: nn.Module, batch: Batch) -> Loss:
