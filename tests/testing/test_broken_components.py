@@ -39,6 +39,7 @@ from llmkit.core.kinds import Kind
 from llmkit.plugins.attention.components import MHAParams
 from llmkit.plugins.attention.multihead import MultiHeadAttention
 from llmkit.plugins.objectives.causal import Causal
+from llmkit.plugins.objectives.components import CausalParams
 from llmkit.plugins.optimizers.adamw import AdamW
 from llmkit.plugins.optimizers.components import AdamWParams
 from llmkit.plugins.tokenizers.components import BytesParams
@@ -56,7 +57,12 @@ class Sized(Params):
     lr: float = Field(1e-2, description="learning rate")
 
 
-PARAMS: dict[Kind, type[Params]] = {Kind.attention: MHAParams, Kind.tokenizer: BytesParams, Kind.optimizer: AdamWParams}
+PARAMS: dict[Kind, type[Params]] = {
+    Kind.attention: MHAParams,
+    Kind.tokenizer: BytesParams,
+    Kind.optimizer: AdamWParams,
+    Kind.objective: CausalParams,
+}
 
 
 def caught(kind: Kind, cls: type, law: str, **changes: Any) -> str:
