@@ -3,7 +3,37 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # For type checkers and editors, which know nothing of `__getattr__`: what `_PUBLIC` says, again.
+    from llmkit.core.component import Component as Component
+    from llmkit.core.component import Params as Params
+    from llmkit.core.hooks import hookimpl as hookimpl
+    from llmkit.core.interfaces.attention import Attention as Attention
+    from llmkit.core.interfaces.attention import KVCache as KVCache
+    from llmkit.core.interfaces.attention import attend as attend
+    from llmkit.core.interfaces.attention import project as project
+    from llmkit.core.interfaces.evaluator import Evaluator as Evaluator
+    from llmkit.core.interfaces.ffn import Aux as Aux
+    from llmkit.core.interfaces.ffn import FeedForward as FeedForward
+    from llmkit.core.interfaces.init import Init as Init
+    from llmkit.core.interfaces.norm import Norm as Norm
+    from llmkit.core.interfaces.objective import Batch as Batch
+    from llmkit.core.interfaces.objective import Loss as Loss
+    from llmkit.core.interfaces.objective import Objective as Objective
+    from llmkit.core.interfaces.optimizer import Optimizer as Optimizer
+    from llmkit.core.interfaces.position import Position as Position
+    from llmkit.core.interfaces.schedule import Schedule as Schedule
+    from llmkit.core.interfaces.source import Document as Document
+    from llmkit.core.interfaces.source import Source as Source
+    from llmkit.core.interfaces.tokenizer import Tokenizer as Tokenizer
+    from llmkit.core.kinds import Kind as Kind
+    from llmkit.core.site import Site as Site
+    from llmkit.model.build import build as build
+    from llmkit.runtime import catalog as catalog
+    from llmkit.runtime import load_spec as load_spec
+    from llmkit.train.run import load_run as load_run
 
 __version__ = "0.1.0"
 
