@@ -7,12 +7,23 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from llmkit.core.component import Component, Params
+from llmkit.core.errors import UserError
 from llmkit.core.hooks import hookimpl
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING
 from llmkit.core.kinds import Kind
 
 BYTES = 256
 ALWAYS = (END_OF_TEXT, PADDING)
+
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+PATTERNS = {
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "cl100k": CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+\z|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "o200k": rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+{CONTRACTIONS}?|[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*{CONTRACTIONS}?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+}
+"""How published vocabularies cut text before they merge, by name: no token crosses a cut."""
 
 
 class OwnSpecials(Params):
@@ -112,18 +123,33 @@ class PretrainedParams(Params):
     """Parameters of `pretrained`."""
 
     path: str = Field(
-        description="a tokenizer.json, or a directory with one or with GPT-2's pair (vocab.json or encoder.json, merges.txt or vocab.bpe)"
+        description="a tokenizer.json, GPT-2's pair (vocab.json or encoder.json, merges.txt or vocab.bpe), a tiktoken file, "
+        "a SentencePiece .model, or a directory with one of them"
     )
     eos: str | None = Field(None, description="the end-of-text token; what its own configuration says unless given")
     bos: str | None = Field(None, description="the begin-of-text token; what its own configuration says unless given")
     pad: str | None = Field(None, description="the padding token; what its own configuration says unless given")
+    pattern: str | None = Field(
+        None, description=f"how text is cut, of a tiktoken file, which does not say it: {', '.join(PATTERNS)}, or a regular expression"
+    )
+    special_tokens: dict[str, int] = Field(
+        default_factory=dict,
+        description=f"special token -> id, of a tiktoken file, which names none; {END_OF_TEXT} after its last rank unless given",
+    )
 
     @property
     def vocab_size(self) -> int:
         """Ids are below this; read from the file as data."""
         from llmkit.plugins.tokenizers.files import vocab_size
 
-        return vocab_size(self.path)
+        return vocab_size(self.path, self.special_tokens)
+
+    @property
+    def needed_pattern(self) -> str:
+        """The pattern; `UserError` where there is none."""
+        if self.pattern is None:
+            raise UserError(f"tiktoken file {self.path!r} does not say how text is cut; say it as `pattern:`, of {', '.join(PATTERNS)}")
+        return self.pattern
 
 
 @hookimpl

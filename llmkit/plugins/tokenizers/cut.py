@@ -8,11 +8,9 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING
-from llmkit.plugins.tokenizers.components import Cut
+from llmkit.plugins.tokenizers.components import CONTRACTIONS, PATTERNS, Cut
 
-CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 GPT4 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 ROLES = {"eos_token": END_OF_TEXT, "bos_token": END_OF_TEXT, "pad_token": PADDING}
 """The roles of the special tokens that every tokenizer made here has."""
@@ -27,7 +25,7 @@ def untrained(params: Cut, model: models.Model, longest: int | None = None) -> T
     longest  characters of a piece, for models whose time grows with the square of it
     """
     backend = Tokenizer(model)
-    pattern = GPT2 if params.pattern == "gpt2" else GPT4 % params.digits
+    pattern = PATTERNS["gpt2"] if params.pattern == "gpt2" else GPT4 % params.digits
     cut = pre_tokenizers.Split(Regex(pattern), "isolated")
     _refuse_wordlike(params.special_tokens, cut)
     shorter = [] if longest is None else [pre_tokenizers.Split(Regex(rf"(?m:.){{1,{longest}}}"), "isolated")]

@@ -6,22 +6,33 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer
 
+from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT
 from llmkit.plugins.tokenizers.components import PretrainedParams
 from llmkit.plugins.tokenizers.fast import FastTokenizer, backend_from_json
-from llmkit.plugins.tokenizers.files import Files, find, read_json, read_merges
+from llmkit.plugins.tokenizers.files import Files, Form, find, read_json
+from llmkit.plugins.tokenizers.foreign import from_pair, from_ranks, from_sentence_piece
 
 ROLES = ("eos", "bos", "pad")
 
 
 class Pretrained(FastTokenizer):
-    """Reads `tokenizer.json`, or GPT-2's pair of vocabulary and merges. Its special tokens and their roles are its own."""
+    """Reads `tokenizer.json`, GPT-2's pair of vocabulary and merges, tiktoken's ranks, or a SentencePiece model (unigram or bpe).
+
+    Its special tokens and their roles are its own, and its ids those of the library that made the file; a file for which that cannot
+    be kept is refused. Two things are left: of cuts that are equally likely to the last digit of a float, a unigram model may take another
+    than SentencePiece; and where it normalises, combining marks in no canonical order, and CR LF, may come out otherwise.
+    Saved, each becomes a `tokenizer.json`.
+    """
 
     @classmethod
     def train(cls, params: PretrainedParams, texts: Iterable[str]) -> Self:
-        return cls._from(params, find(params.path))
+        files = find(params.path)
+        if files.form is not Form.tiktoken and (params.pattern or params.special_tokens):
+            raise UserError(f"{params.path!r} is {files.form.value} and says itself how text is cut; leave out pattern and special_tokens")
+        return cls._from(params, files)
 
     @classmethod
     def load(cls, params: PretrainedParams, directory: Path) -> Self:
@@ -29,28 +40,21 @@ class Pretrained(FastTokenizer):
 
     @classmethod
     def _from(cls, params: PretrainedParams, files: Files) -> Self:
-        backend = _from_pair(files.vocabulary, files.merges) if files.vocabulary and files.merges else backend_from_json(_whole(files))
-        config = {**_config(files.directory, backend)}
+        backend, named = _read(params, files)
+        config = named | _config(files.directory, backend)
         config |= {f"{role}_token": getattr(params, role) for role in ROLES if getattr(params, role) is not None}
         return cls(params, backend, config)
 
 
-def _whole(files: Files) -> Path:
-    assert files.whole is not None
-    return files.whole
-
-
-def _from_pair(vocabulary: Path, merges: Path) -> Tokenizer:
-    """GPT-2's form. What is neither a byte nor a merge can be made by no text: those are its special tokens."""
-    tokens: dict[str, int] = read_json(vocabulary)
-    pairs = read_merges(merges)
-    backend = Tokenizer(models.BPE(vocab=tokens, merges=pairs))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    backend.decoder = decoders.ByteLevel()
-    reachable = {*pre_tokenizers.ByteLevel.alphabet(), *(left + right for left, right in pairs)}
-    specials = sorted(set(tokens) - reachable, key=tokens.__getitem__)
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
-    return backend
+def _read(params: PretrainedParams, files: Files) -> tuple[Tokenizer, dict[str, Any]]:
+    """The tokenizer in the library's form, and what its own file says of roles."""
+    if files.form is Form.sentence_piece:
+        return from_sentence_piece(files.file)
+    if files.form is Form.tiktoken:
+        return from_ranks(files.file, params.needed_pattern, params.special_tokens), {}
+    if files.merges is not None:
+        return from_pair(files.file, files.merges), {}
+    return backend_from_json(files.file), {}
 
 
 def _config(directory: Path, backend: Tokenizer) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Utf8(Tokenizer):
     def _document(self) -> dict[str, Any]:
         level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        vocabulary = {character: byte for byte, character in enumerate(_alphabet())} | self.special_tokens
+        vocabulary = {character: byte for byte, character in enumerate(spelling())} | self.special_tokens
         return {
             "version": "1.0",
             "added_tokens": [{"id": index, "content": token, **flags} for token, index in self.special_tokens.items()],
@@ -102,7 +102,7 @@ def _utf8(text: str) -> bytes:
         return re.sub("[\ud800-\udfff]", "\ufffd", text).encode()
 
 
-def _alphabet() -> list[str]:
+def spelling() -> list[str]:
     """GPT-2's spelling of the 256 bytes: printable Latin-1 stands for itself, the others for U+0100 and up."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
