@@ -6,7 +6,9 @@ accounted for without saying anything, and 405 billion parameters take seconds a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from llmkit import runtime
 from llmkit.core.catalog import Catalog
 from llmkit.core.component import Chosen
+from llmkit.core.interfaces.attention import Attention
+from llmkit.core.kinds import Kind
 from llmkit.core.site import Site
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
@@ -83,6 +87,31 @@ class Account:
 
 
 @dataclass(frozen=True)
+class TensorRow:
+    """A parameter, or a buffer that is saved; `name` has a `*` for the number of the block, and `count` tells how many there are."""
+
+    name: str
+    shape: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class ComponentCost:
+    """What one component costs in a model, over all slots of the spec that hold it, what is nested in it included.
+
+    addresses                 those slots
+    flops_per_token           of the forward pass at max_seq_len, as `Flops` counts them; None of an objective, which is no part of it
+    kv_cache_bytes_per_token  as `Account` counts them; 0 of what keeps nothing
+    """
+
+    addresses: tuple[str, ...]
+    tensors: tuple[TensorRow, ...]
+    parameters: int
+    flops_per_token: float | None
+    kv_cache_bytes_per_token: int
+
+
+@dataclass(frozen=True)
 class _Noted(Chosen):
     """A slot that notes what is made of it: whatever a component calls its nested module, it is found again."""
 
@@ -111,24 +140,72 @@ def account(spec: Spec, catalog: Catalog | None = None) -> Account:
     )
 
 
+def component_cost(spec: Spec, kind: Kind, name: str) -> ComponentCost:
+    """What the component of this kind and name costs in the model of a spec; all is 0 where the spec has none."""
+    noted: Spec = _noted(spec)
+    model = build(noted, device="meta")
+    objective = _objective(noted)
+    slots = [(address, chosen) for address, of, chosen in noted.slots() if of is kind and chosen.type == name]
+    made = {id(module) for _, chosen in slots if isinstance(chosen, _Noted) for module in chosen.made}
+    inside = kind is not Kind.objective
+    root, where = (model, "") if inside else (objective, "objective.")
+    found = _outermost({place: module for place, module in root.named_modules() if id(module) in made})
+    like = torch.empty((), dtype=torch.bfloat16, device="meta")
+    cached = [module.new_cache(1, 1, like=like).nbytes for module in found.values() if isinstance(module, Attention)]
+    tensors, parameters = tuple(_tensors(where, found)), _count(list(found.values()))
+    flops = _flops_of(model, found, spec.model.max_seq_len) / spec.model.max_seq_len if inside else None
+    return ComponentCost(tuple(address for address, _ in slots), tensors, parameters, flops, sum(cached))
+
+
+def _outermost(found: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Without those that lie inside another, which counts them already."""
+    return {place: module for place, module in found.items() if not any(place.startswith(f"{other}.") for other in found)}
+
+
+def _tensors(where: str, found: Mapping[str, nn.Module]) -> Iterable[TensorRow]:
+    counts: Counter[tuple[str, tuple[int, ...]]] = Counter()
+    for place, module in found.items():
+        for key, tensor in module.state_dict().items():
+            counts[re.sub(r"^blocks\.\d+\.", "blocks.*.", where + ".".join(filter(None, (place, key)))), tuple(tensor.shape)] += 1
+    yield from (TensorRow(name, shape, count) for (name, shape), count in counts.items())
+
+
+def _flops_of(model: Decoder, found: Mapping[str, nn.Module], length: int) -> int:
+    """Matrix products inside these modules in one forward pass; the model is spent afterwards."""
+    told = sum(_told(nn.ModuleList([module]), length) for module in found.values())
+    counts = _counted(model, length).get_flop_counts()
+    return told + sum(sum(counts.get(f"{type(model).__name__}.{place}", {}).values()) for place in found)
+
+
 def forward_flops(model: Decoder, length: int) -> int:
     """Matrix products of one forward pass over a sequence. The model is on meta and is spent afterwards.
 
     A component that has `flops(length)` is taken at its word and not run: where products depend on values (a router), or a
     kernel hides them, only it knows. `RuntimeError` where one needs values and has none.
     """
+    return _told(model, length) + int(_counted(model, length).get_total_flops())
+
+
+def _told(model: nn.Module, length: int) -> int:
     told = 0
     for module in _outermost_that_tell(model):
         told += int(module.flops(length))  # type: ignore[operator]
+    return told
+
+
+def _counted(model: Decoder, length: int) -> FlopCounterMode:
+    """The counter after one forward pass, in which no component ran that tells its own."""
+    for module in _outermost_that_tell(model):
         module.forward = _unchanged
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        counter: FlopCounterMode = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
             model(torch.empty(1, length, dtype=torch.int64, device="meta"))
     except (RuntimeError, NotImplementedError) as error:
         raise RuntimeError(
             f"FLOPs are counted without values, and a component needs some; give it a method flops(length): {error}"
         ) from error
-    return told + int(counter.get_total_flops())
+    return counter
 
 
 def kv_cache_bytes(model: Decoder, length: int) -> int:

@@ -20,7 +20,7 @@ from llmkit.core.interfaces.ffn import FeedForward
 from llmkit.core.interfaces.objective import Batch, LanguageModule, Loss, Objective
 from llmkit.core.slot import Slot
 from llmkit.core.spec import Spec
-from llmkit.model.count import Account, account, forward_flops
+from llmkit.model.count import Account, account, component_cost, forward_flops
 
 GPT2_WITHOUT_BIASES = ("model.block.attention.bias=false", "model.block.ffn.bias=false", "model.block.norm.bias=false")
 
@@ -229,6 +229,35 @@ def test_an_objectives_own_parameters_are_in_its_row_and_not_in_the_models_total
     found = account(load_spec(document, catalog=catalog), catalog)
     assert row(found, "train.objective").parameters == 33
     assert found.parameters.total == account(load_spec(document | {"train": {}})).parameters.total
+
+
+def test_components_and_the_head_cost_together_what_the_model_costs() -> None:
+    spec = load_spec("recipe:llama3-8b")
+    kinds = {(kind, chosen.type) for address, kind, chosen in spec.slots() if address.startswith("model.block")}
+    costs = [component_cost(spec, kind, name) for kind, name in kinds]
+    table = spec.vocab_size * spec.model.d_model
+    assert sum(cost.parameters for cost in costs) + 2 * table == 8_030_261_248
+    assert sum(cost.flops_per_token or 0 for cost in costs) + 2 * table == account(spec).flops_per_token.forward
+    assert sum(cost.kv_cache_bytes_per_token for cost in costs) == 131_072
+    attention = component_cost(spec, Kind.attention, "gqa")
+    assert [(row.name, row.shape, row.count) for row in attention.tensors[:2]] == [
+        ("blocks.*.attention.query.weight", (4096, 4096), 32),
+        ("blocks.*.attention.key.weight", (1024, 4096), 32),
+    ]
+
+
+def test_a_nested_component_has_a_cost_of_its_own() -> None:
+    catalog = catalog_with(Kind.attention, "acme.normed", NormedParams, Normed)
+    spec = spec_of(catalog, position="none", block={"attention": {"type": "acme.normed", "qk_norm": {"type": "layernorm", "bias": False}}})
+    found = component_cost(spec, Kind.norm, "layernorm")
+    assert (found.addresses, found.parameters) == (("model.block.attention.qk_norm",), 3 * 2 * 8)
+
+
+def test_what_a_component_tells_is_its_own_cost_and_an_objective_has_none_in_the_model() -> None:
+    catalog = catalog_with(Kind.ffn, "acme.routed", RoutedParams, Routed)
+    spec = spec_of(catalog, block={"attention": {"type": "mha", "n_heads": 4}, "ffn": "acme.routed"})
+    assert component_cost(spec, Kind.ffn, "acme.routed").flops_per_token == 3 * 1000
+    assert component_cost(spec, Kind.objective, "causal").flops_per_token is None
 
 
 def test_counting_needs_no_values() -> None:
