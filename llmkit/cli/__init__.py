@@ -6,7 +6,9 @@ import typer
 
 from llmkit.cli.build import build_model
 from llmkit.cli.evaluate import evaluate_run
+from llmkit.cli.export import export_model
 from llmkit.cli.generate import generate_text
+from llmkit.cli.import_ import import_model
 from llmkit.cli.output import run_app
 from llmkit.cli.plugins import app as plugins
 from llmkit.cli.spec import app as spec
@@ -17,7 +19,9 @@ app = typer.Typer(
 )
 app.command("build")(build_model)
 app.command("eval")(evaluate_run)
+app.command("export")(export_model)
 app.command("generate")(generate_text)
+app.command("import")(import_model)
 app.command("train")(train_spec)
 app.add_typer(plugins, name="plugins")
 app.add_typer(spec, name="spec")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from llmkit.core.errors import UserError
 
+TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -52,8 +53,7 @@ class TensorFiles:
 
     def dtypes(self) -> dict[str, torch.dtype]:
         """The dtype of every tensor, of which only the headers are read."""
-        return {name: file.get_slice(name)[:0].dtype if file.get_slice(name).get_shape() else self.read(name).dtype
-                for name, file in self._places.items()}  # fmt: skip
+        return {name: TORCH_DTYPES[file.get_slice(name).get_dtype()] for name, file in self._places.items()}
 
 
 def read_object(path: Path) -> dict[str, Any]:

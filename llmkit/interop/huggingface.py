@@ -43,7 +43,7 @@ def write_tensors(directory: Path, tensors: Mapping[str, Tensor], shard_size: st
 def reference(directory: Path) -> Iterator[nn.Module]:
     """transformers' own model of a directory, in fp32 and with attention written out, its notes about loading kept quiet."""
     hub = transformers()
-    with _quiet(hub):
+    with quiet(hub):
         model = hub.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
     yield model.eval()
 
@@ -58,7 +58,7 @@ def transformers() -> Any:
 
 
 @contextmanager
-def _quiet(hub: Any) -> Iterator[None]:
+def quiet(hub: Any) -> Iterator[None]:
     level, bars = hub.utils.logging.get_verbosity(), hub.utils.logging.is_progress_bar_enabled()
     hub.utils.logging.set_verbosity(logging.ERROR)
     hub.utils.logging.disable_progress_bar()

@@ -92,7 +92,7 @@ def save_pretrained(
     """
     family, place = family_of_spec(model.spec), Path(directory)
     own = saved(model)
-    wanted = {name: own[name].dtype for name in own} | dict(dtypes or {})
+    wanted = {name: (dtypes or {}).get(name, tensor.dtype) for name, tensor in own.items()}
     tensors: dict[str, Tensor] = {}
     for link in _links(model, family):
         given = link.outward([own[name].detach().cpu().to(wanted[name]) for name in link.ours])

@@ -27,7 +27,7 @@ class Proof:
     """What was compared, in fp32.
 
     max_abs_logit_difference  over `tokens` random tokens, read at once
-    greedy_tokens_equal       whether each of `greedy_tokens` that the model made through its caches is what transformers finds likeliest there
+    greedy_tokens_equal       whether each of the `greedy_tokens` made through the caches is what transformers finds likeliest there
     """
 
     architecture: str

@@ -47,7 +47,7 @@ class Joined(Operation):
     """Several of ours are one tensor in the file, one below the other (Phi-3)."""
 
     def inward(self, theirs: list[Tensor], shapes: Sequence[Shape], layer: Layer) -> list[Tensor]:
-        return list(theirs[0].split([shape[0] for shape in shapes]))
+        return list(torch.split(theirs[0], [shape[0] for shape in shapes]))
 
     def outward(self, ours: list[Tensor], layer: Layer) -> list[Tensor]:
         return [torch.cat(ours)]
@@ -57,11 +57,11 @@ class JoinedByHead(Operation):
     """Queries, keys and values are one tensor in the file, head by head: q, k, v of the first head, then of the second (GPT-NeoX)."""
 
     def inward(self, theirs: list[Tensor], shapes: Sequence[Shape], layer: Layer) -> list[Tensor]:
-        heads = theirs[0].unflatten(0, (layer.attention["n_heads"], len(shapes), -1))
+        heads = torch.unflatten(theirs[0], 0, (layer.attention["n_heads"], len(shapes), -1))
         return [part.flatten(0, 1) for part in heads.unbind(1)]
 
     def outward(self, ours: list[Tensor], layer: Layer) -> list[Tensor]:
-        heads = [tensor.unflatten(0, (layer.attention["n_heads"], -1)) for tensor in ours]
+        heads = [torch.unflatten(tensor, 0, (layer.attention["n_heads"], -1)) for tensor in ours]
         return [torch.stack(heads, dim=1).flatten(0, 2)]
 
 
@@ -162,7 +162,7 @@ def _repaired(tensor: Tensor, layer: Layer, pairs: tuple[int, int]) -> Tensor:
     """Rows (H K, ...) with the turned channels of every head read as a table of this shape, column by column."""
     if not layer.interleaved:
         return tensor
-    heads = tensor.unflatten(0, (-1, layer.attention["head_width"]))
+    heads = torch.unflatten(tensor, 0, (-1, layer.attention["head_width"]))
     turned = layer.rotary_width
-    rows = heads[:, :turned].unflatten(1, pairs).transpose(1, 2).flatten(1, 2)
+    rows = torch.unflatten(heads[:, :turned], 1, pairs).transpose(1, 2).flatten(1, 2)
     return torch.cat([rows, heads[:, turned:]], dim=1).flatten(0, 1)

@@ -162,7 +162,7 @@ def rope_parameters(position: Part) -> Config:
 
 
 def stack(kinds: Sequence[str], blocks: Mapping[str, Part]) -> Part:
-    """Layers as a spec says them: `block`, where all are of one kind; else what they share as `block`, `blocks`, and the shortest `pattern`.
+    """Layers as a spec says them: one `block`, or what all share as `block`, then `blocks` and the shortest `pattern`.
 
     kinds   the kind of every layer
     blocks  the block of every kind

@@ -1,4 +1,7 @@
-"""GPT-2 (Radford et al. 2019): learned positions, LayerNorm, biases everywhere; matrices are (in, out), queries, keys and values one of them."""
+"""GPT-2 (Radford et al. 2019): learned positions, LayerNorm, biases everywhere.
+
+Its matrices are (in, out) in the file, and queries, keys and values one matrix.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ def model_of(config: Config) -> Part:
     model = llama.model_of(config | {"attention_bias": False, "mlp_bias": False})
     block = model.pop("block")
     blocks = {
-        name: block | {"attention": heads(config, bias="qkv", window=size)} for name, size in ((FULL, None), (SLIDING, config["sliding_window"]))
+        name: block | {"attention": heads(config, bias="qkv", window=size)}
+        for name, size in ((FULL, None), (SLIDING, config["sliding_window"]))
     }
     return model | stack(config["layer_types"], blocks)
 

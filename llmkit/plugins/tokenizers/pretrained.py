@@ -16,6 +16,7 @@ from llmkit.plugins.tokenizers.files import Files, Form, find, read_json
 from llmkit.plugins.tokenizers.foreign import from_pair, from_ranks, from_sentence_piece
 
 ROLES = ("eos", "bos", "pad")
+STOPS = "stop_token_ids"
 
 
 class Pretrained(FastTokenizer):
@@ -26,6 +27,11 @@ class Pretrained(FastTokenizer):
     than SentencePiece; and where it normalises, combining marks in no canonical order, and CR LF, may come out otherwise.
     Saved, each becomes a `tokenizer.json`.
     """
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """The end of text, and what else the model's own configuration ends a text with (an end of turn)."""
+        return frozenset({self.eos_id, *self.config.get(STOPS, ())})
 
     @classmethod
     def train(cls, params: PretrainedParams, texts: Iterable[str]) -> Self:
@@ -67,7 +73,9 @@ def _config(directory: Path, backend: Tokenizer) -> dict[str, Any]:
         found[role] = found[role] or _by_id(backend, numbered.get(f"{role}_token_id"))
     found["eos"] = found["eos"] or _evident_end(backend)
     found["bos"] = _added_first(backend) or found["bos"]
-    return config | {f"{role}_token": token for role, token in found.items() if token}
+    named_ends = numbered.get("eos_token_id")
+    stops = named_ends if isinstance(named_ends, list) else [named_ends] if isinstance(named_ends, int) else config.get(STOPS, [])
+    return config | {f"{role}_token": token for role, token in found.items() if token} | ({STOPS: stops} if stops else {})
 
 
 def _optional(path: Path) -> dict[str, Any]:
