@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from llmkit.cli.output import Json, Set, person, print_json, result, show_rows
+from llmkit.cli.output import Json, Set, person, print_json, quantity, result, show_rows
 from llmkit.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -142,18 +142,10 @@ def show(counted: Account, spec: Spec) -> None:
 def _totals(counted: Account, spec: Spec) -> list[tuple[str, str]]:
     parameters, flops = counted.parameters, counted.flops_per_token
     length = spec.model.max_seq_len
-    memory = ", ".join(f"{_quantity(parameters.total * size)}B in {name}" for name, size in BYTES_A_NUMBER.items())
+    memory = ", ".join(f"{quantity(parameters.total * size)}B in {name}" for name, size in BYTES_A_NUMBER.items())
     return [
         ("parameters", f"{parameters.total:,} ({parameters.embedding:,} of them embedding)"),
         ("memory of the parameters", memory),
-        (f"FLOPs a token at {length:,} tokens", f"{_quantity(flops.forward)} forward, {_quantity(flops.training)} training"),
-        ("KV cache a token", f"{counted.kv_cache_bytes_per_token:,} bytes, {_quantity(counted.kv_cache_bytes)}B when full"),
+        (f"FLOPs a token at {length:,} tokens", f"{quantity(flops.forward)} forward, {quantity(flops.training)} training"),
+        ("KV cache a token", f"{counted.kv_cache_bytes_per_token:,} bytes, {quantity(counted.kv_cache_bytes)}B when full"),
     ]
-
-
-def _quantity(number: float) -> str:
-    """Three digits and a decimal prefix: 124439808 is `124 M`."""
-    prefixes = ["", "k", "M", "G", "T", "P", "E"]
-    while number >= 999.5 and len(prefixes) > 1:
-        number, prefixes = number / 1000, prefixes[1:]
-    return f"{number:.3g} {prefixes[0]}"

@@ -105,6 +105,11 @@ def subjects(component: Component, params: Params, catalog: Catalog) -> Iterator
         yield Subject(component, params, catalog, partners)
 
 
+def address_of(kind: Kind) -> str:
+    """Where the component of a kind stands in a spec that has one of each: `model.block.attention`."""
+    return "eval.0" if kind is Kind.evaluator else ".".join(_ADDRESS.get(kind, ("train", kind)))
+
+
 def including(component: Component, catalog: Catalog) -> Catalog:
     """The catalog with this component in it, which need not be installed."""
     key = (component.kind, component.name)

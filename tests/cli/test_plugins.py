@@ -95,7 +95,7 @@ def test_show_tells_parameters_traits_and_where_the_code_lies():
 
 @pytest.mark.parametrize("component", [f"{component.kind}:{component.name}" for component in llmkit.catalog()])
 def test_every_component_can_be_shown(component):
-    from llmkit.cli.plugins import described, found
+    from llmkit.cli.plugins_show import described, found
 
     details = json.loads(json.dumps(described(found(component, llmkit.catalog()))))
     assert details["source"] is not None and all(parameter["type"] and parameter["description"] for parameter in details["parameters"])
