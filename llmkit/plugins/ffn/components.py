@@ -59,13 +59,13 @@ class MoEParams(Params):
             "examples": [
                 {"n_experts": 8, "n_active": 3, "n_groups": 4, "n_active_groups": 2, "score": "sigmoid", "bias_rate": 0.001},
                 {"shared_d_ff": 24, "shared_gate": True, "normalise": False},
-                {"balance_loss": 0.0, "z_loss": 0.0},
+                {"n_active": 1, "normalise": False},
             ]
         }
     )
 
     n_experts: PositiveInt = Field(description="experts that a token may be sent to", examples=[4])
-    n_active: PositiveInt = Field(description="experts that each token is sent to (top-k)", examples=[2, 1])
+    n_active: PositiveInt = Field(description="experts that each token is sent to (top-k)", examples=[2])
     d_ff: PositiveInt | None = Field(
         None,
         description="hidden width of one expert; 8/3 d_model / n_active, rounded up to a multiple of 64, unless given: "
@@ -121,6 +121,8 @@ class MoEParams(Params):
     def _problems(self) -> Iterable[str]:
         if self.n_active > self.n_experts:
             yield f"n_active {self.n_active} is more than n_experts {self.n_experts}; a token uses an expert once"
+        if self.n_active == 1 and self.normalise:
+            yield "with n_active 1 a normalised weight is always 1, and no router learns; set normalise to false, or raise n_active"
         if self.n_experts % self.n_groups:
             yield f"n_experts {self.n_experts} cannot be divided into n_groups {self.n_groups}; change one of them"
         elif self.n_active_groups > self.n_groups:

@@ -85,7 +85,7 @@ class Router(nn.Module):
     def rebalance(self, load: Tensor) -> None:
         """Move the bias by its rate: down for experts with more than the mean load (E,), up for those with less."""
         if self.bias_rate is not None:
-            self.balance_bias += self.bias_rate * (load.mean() - load).sign().to(self.balance_bias.dtype)
+            self.balance_bias += self.bias_rate * (load.sum() - load.shape[0] * load).sign().to(self.balance_bias.dtype)
 
     def reset_buffers(self) -> None:
         """No bias at the start."""
@@ -137,7 +137,7 @@ class MoE(FeedForward):
     """y = sum over the k experts of each token of w_e down_e(activation(gate_e(x)) * up_e(x)) + shared(x), (B, T, D) -> (B, T, D).
 
     A token takes D E + 3 k D F + 3 D S multiply-adds, of E D + 3 E D F + 3 D S weights.
-    Aux losses `balance` and `z`, (B,); stats `load` (E,): how many tokens went to each expert.
+    Aux losses `balance` and `z`, (B,); stats `load` (E,) int64: how many tokens went to each expert.
     """
 
     def __init__(self, params: MoEParams, site: Site) -> None:
@@ -194,10 +194,9 @@ class MoE(FeedForward):
 
 
 def _counts(experts: Tensor, n_experts: int) -> Tensor:
-    """How often each expert stands in each row of (B, N): (B, E) fp32, exact."""
-    return torch.zeros(experts.shape[0], n_experts, device=experts.device).scatter_add(
-        1, experts, torch.ones_like(experts, dtype=torch.float32)
-    )
+    """How often each expert stands in each row of (B, N): (B, E) int64."""
+    none = torch.zeros(experts.shape[0], n_experts, dtype=torch.int64, device=experts.device)
+    return none.scatter_add(1, experts, torch.ones_like(experts))
 
 
 def _product_dtype(x: Tensor) -> torch.dtype:
