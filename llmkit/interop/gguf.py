@@ -37,5 +37,10 @@ def _unpack(source: Path, target: Path) -> None:
         raise UserError(f"{str(source)!r} needs the package that reads GGUF; pip install gguf") from None
     where = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
     with quiet(hub):
-        hub.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32).save_pretrained(target)
+        read = hub.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=hub.GgufConfig(dequantize=True))
+        # A model that was read from GGUF refuses to be saved, so its values go into one that was not.
+        config = {name: value for name, value in read.config.to_dict().items() if name != "quantization_config"}
+        plain = type(read)(type(read.config).from_dict(config))
+        plain.load_state_dict(read.state_dict())
+        plain.save_pretrained(target)
         hub.AutoTokenizer.from_pretrained(**where).save_pretrained(target)
