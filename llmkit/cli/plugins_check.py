@@ -41,7 +41,8 @@ class Checked(NamedTuple):
 def check_plugin(what: What = None, everything: All = False, params: Params = None, as_json: Json = False) -> None:
     """Run llmkit's laws on a plugin's components: on every example of their parameters, beside every partner that their traits allow.
 
-    Exit code 2 where a law is broken: what is wrong lies in the plugin, and is told with the smallest input that shows it.
+    Exit code 2 where a law is broken: what is wrong lies in the plugin, and is told with the smallest input that shows it. So it is
+    where a component that is named has no parameters to try.
 
     Example: llmkit plugins check ./my-idea
     Example: llmkit plugins check attention:gqa --params '{n_heads: 4, n_kv_heads: 2, window: 3}'
@@ -60,7 +61,8 @@ def check_plugin(what: What = None, everything: All = False, params: Params = No
         print_json({"laws": [proof._asdict() for proof in proofs], "broken": len(_broken(proofs)), "seconds": seconds})
     else:
         show(proofs, seconds)
-    if _broken(proofs):
+    untried = any(proof.passed is None for proof in proofs)
+    if _broken(proofs) or (untried and not everything):
         raise typer.Exit(2)
 
 

@@ -38,11 +38,16 @@ def prove(
     catalog: Catalog,
     given: Mapping[str, Sequence[Params | Mapping[str, Any]]] | None = None,
 ) -> Iterator[Proof]:
-    """Every law of every component, one at a time; a component without parameters to try is one row that says so."""
+    """Every law of every component, one at a time; a component without parameters to try is one row that says so.
+
+    `UserError` where parameters that are given are refused.
+    """
     for component in components:
         try:
             tried = list(cases([component], catalog, given))
         except UserError as error:
+            if component.name in (given or {}):
+                raise
             yield Proof(str(component.kind), component.name, 0, {}, "", None, str(error), 0, 0.0)
             continue
         yield from (_proof(case) for case in tried)

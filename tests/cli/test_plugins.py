@@ -113,3 +113,31 @@ def test_every_component_can_be_shown(component):
 def test_what_does_not_exist_exits_2_with_a_suggestion(wanted, says):
     done = run("plugins", "show", wanted)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_show_prints_the_formula_of_the_code_without_importing_it():
+    shown = json.loads(run("plugins", "show", "ffn:swiglu", "--json").stdout)
+    assert "y = down(silu(gate(x)) * up(x))" in shown["formula"] and "arXiv 2002.05202" in shown["formula"] and "cost" not in shown
+    probe = "import sys; from llmkit.cli import plugins_show as p; import llmkit; p.described(p.found('gqa', llmkit.catalog()))"
+    command = [sys.executable, "-c", f"{probe}; print('torch' in sys.modules)"]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_show_tells_shapes_and_cost_in_a_spec_where_the_component_takes_its_place():
+    from llmkit.cli.plugins_show import cost, placed
+
+    # Llama 3 8B with as many key heads as query heads: 4 x 4096^2 weights a layer, 2 x 4096 cached numbers a token and layer.
+    mha = llmkit.catalog().find(Kind.attention, "mha")
+    shown = cost(placed(mha, "recipe:llama3-8b", [], llmkit.catalog()), mha)
+    assert shown["addresses"] == ("model.block.attention",) and shown["parameters"] == 32 * 4 * 4096**2
+    assert shown["kv_cache_bytes_per_token"] == 32 * 2 * 4096 * 2
+    assert {"name": "blocks.*.attention.key.weight", "shape": (4096, 4096), "count": 32} in shown["tensors"]
+    plain = run("plugins", "show", "attention:gqa", "--spec", "recipe:llama3-8b", "--set", "model.block.attention.n_kv_heads=4").stdout
+    assert "blocks.*.attention.key.weight\t512 x 4096\t32" in plain and "KV cache a token: 65,536 bytes" in plain
+
+
+def test_show_with_a_spec_says_that_what_is_no_part_of_a_model_costs_nothing_there():
+    done = run("plugins", "show", "optimizer:lion", "--spec", "recipe:tiny")
+    assert done.returncode == 0 and "it is no part of a model" in done.stderr
+    wrong = run("plugins", "show", "gqa", "--set", "model.n_layers=2")
+    assert wrong.returncode == 2 and "add --spec SPEC" in wrong.stderr

@@ -62,6 +62,8 @@ def names(name: str, prefix: str) -> Names:
         )
     name = name.removeprefix("llmkit-")
     module = name.removeprefix(f"{prefix}-").replace("-", "_")
+    if not module.isidentifier():
+        raise UserError(f"{module!r} cannot name a module; let what follows {prefix!r} begin with a letter")
     if keyword.iskeyword(module):
         raise UserError(f"{name!r} would make a module called {module!r}, which is a word of Python; choose another name")
     cls = "".join(word.capitalize() for word in module.split("_"))
