@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from llmkit.cli.build import build_model
+from llmkit.cli.compare import compare_runs
 from llmkit.cli.evaluate import evaluate_run
 from llmkit.cli.export import export_model
 from llmkit.cli.generate import generate_text
@@ -18,6 +19,7 @@ app = typer.Typer(
     name="llmkit", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
 app.command("build")(build_model)
+app.command("compare")(compare_runs)
 app.command("eval")(evaluate_run)
 app.command("export")(export_model)
 app.command("generate")(generate_text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from llmkit.core.catalog import Catalog
 from llmkit.core.manifest import manifest
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
+from llmkit.model.count import account
 from llmkit.train import precision
 
 
@@ -21,8 +23,15 @@ def resolved(spec: Spec, device: torch.device, recorded: str | None = None) -> S
 
 
 def manifest_of(spec: Spec, catalog: Catalog, prepared: Prepared | None = None) -> dict[str, Any]:
-    """What a run records: versions, components and revisions, git state, hardware, and the fingerprints of its data where it has some."""
-    return manifest(spec, catalog) | {"fingerprints": {} if prepared is None else fingerprints(prepared)}
+    """What a run records: versions, components and revisions, git state, hardware, what the model costs, and the fingerprints of its
+    data where it has some."""
+    return manifest(spec, catalog) | {"cost": cost(spec, catalog), "fingerprints": {} if prepared is None else fingerprints(prepared)}
+
+
+def cost(spec: Spec, catalog: Catalog) -> dict[str, Any]:
+    """Parameters and FLOPs as `llmkit build` counts them, so that whoever compares runs needs to build no model."""
+    counted = account(spec, catalog)
+    return {"parameters": asdict(counted.parameters), "flops_per_token": asdict(counted.flops_per_token)}
 
 
 def fingerprints(prepared: Prepared) -> dict[str, str]:
