@@ -15,6 +15,9 @@ from llmkit.cli.output import Json, person, print_json
 def export_model(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's directory, or one checkpoint of it.")],
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new directory for the model.")],
+    family: Annotated[
+        str | None, typer.Option(help="The family to export to, such as llama; the plainest that can express the spec unless given.")
+    ] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", metavar="fp32|bf16|fp16", help="Round the weights; as the checkpoint has them unless given.")
     ] = None,
@@ -28,7 +31,7 @@ def export_model(
     from llmkit.train.exchange import export_run
 
     person.print(f"writing {directory}, then comparing with transformers", style="dim", markup=False)
-    proof = export_run(run, directory, dtype=dtype, shard_size=shard_size)
+    proof = export_run(run, directory, family=family, dtype=dtype, shard_size=shard_size)
     if as_json:
         print_json({"directory": str(directory)} | asdict(proof))
         return

@@ -20,9 +20,7 @@ Part = dict[str, Any]
 
 NOWHERE: Part = {"type": "none"}
 
-TRAINING = {
-    "moe": {"balance_loss", "z_loss"},
-}
+TRAINING = {"moe": ("balance_loss", "z_loss")}
 """Parameters that only training reads, by component."""
 
 
@@ -47,7 +45,8 @@ class Layer:
 
     def parts(self) -> Iterator[tuple[str, Any]]:
         """Every slot and setting that decides what the layer computes, with its name in the spec."""
-        for name in ("attention", "ffn", "norm", "position", "layout", "shared_norm", "residual_scale"):
+        yield "ffn", {name: value for name, value in self.ffn.items() if name not in TRAINING.get(self.ffn["type"], ())}
+        for name in ("attention", "norm", "position", "layout", "shared_norm", "residual_scale"):
             yield name, getattr(self, name)
 
 
@@ -167,7 +166,7 @@ def _attention(chosen: Chosen, d_model: int) -> Part:
 
 
 def _ffn(chosen: Chosen, d_model: int) -> Part:
-    part = {name: value for name, value in plain(chosen).items() if name not in TRAINING.get(chosen.type, ())}
+    part = plain(chosen)
     return part | {"d_ff": chosen.params.hidden(d_model)} if "d_ff" in part else part
 
 

@@ -16,7 +16,7 @@ from llmkit.interop.weights import Rule
 from llmkit.interop.wording import Config
 from llmkit.runtime import load_spec
 
-MODULES = ("llama", "gpt2", "mistral", "qwen2")
+MODULES = ("llama", "gpt2", "mistral", "qwen2", "mixtral")
 """Files of `families`, the plainest first: of two families that are equally near to a spec, the earlier is named."""
 
 
@@ -70,21 +70,35 @@ def family_of_config(config: Config) -> Family:
     return families()[str(name)]
 
 
-def family_of_spec(spec: Spec) -> Family:
-    """The first family that says this spec exactly. `UserError` with what is in the way of the nearest, where none does."""
-    refusals: list[tuple[int, Family, list[Disagreement]]] = []
-    for family in families().values():
+def family_of_spec(spec: Spec, preferred: str | None = None) -> Family:
+    """The first family that says this spec exactly, `preferred` before all. `UserError` with what is in the way of the nearest."""
+    refusals: list[tuple[Family, list[Disagreement]]] = []
+    for family in sorted(families().values(), key=lambda one: one.model_type != preferred):
         found = family.disagreements(spec)
         if not found:
             return family
-        refusals.append((len(found), family, found))
-    _, nearest, found = min(refusals, key=lambda one: one[0])
-    reasons = "\n".join(
-        f"  {one.address}: the spec has {_written(one.value)}, {nearest.model_type} has {_written(one.theirs)}" for one in found
-    )
+        refusals.append((family, found))
+    nearest, found = min(refusals, key=lambda one: len(one[1]))
     raise UserError(
         f"no Hugging Face family can express {spec.name!r}; the nearest is {nearest.model_type} ({nearest.architecture}), "
-        f"where this is in the way:\n{reasons}"
+        f"where this is in the way:\n{_listed(nearest, found)}"
+    )
+
+
+def named_family(spec: Spec, name: str) -> Family:
+    """The family of this name. `UserError` where there is none, or with what of the spec it cannot express."""
+    if name not in families():
+        raise UserError(f"there is no family {name!r}; llmkit exports {', '.join(families())}")
+    family = families()[name]
+    found = family.disagreements(spec)
+    if found:
+        raise UserError(f"family {name} cannot express {spec.name!r}; this is in the way:\n{_listed(family, found)}")
+    return family
+
+
+def _listed(family: Family, found: list[Disagreement]) -> str:
+    return "\n".join(
+        f"  {one.address}: the spec has {_written(one.value)}, {family.model_type} has {_written(one.theirs)}" for one in found
     )
 
 

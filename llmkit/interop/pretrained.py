@@ -81,16 +81,18 @@ def save_pretrained(
     dtypes: Mapping[str, torch.dtype] | None = None,
     generation: Mapping[str, Any] | None = None,
     shard_size: str | None = None,
+    family: Family | None = None,
 ) -> Family:
     """Write a model as transformers reads it: configuration, weights, `generation_config.json`; the family that it is.
 
+    family      one that can express the spec; the plainest that can unless given
     dtypes      what to save each parameter in; as it is unless given
     generation  the content of `generation_config.json`
     shard_size  of the largest file, such as "2GB"; 5 GB unless given
 
     Raises `UserError` with the component that is in the way, where no family can express the spec.
     """
-    family, place = family_of_spec(model.spec), Path(directory)
+    family, place = family or family_of_spec(model.spec), Path(directory)
     own = saved(model)
     wanted = {name: (dtypes or {}).get(name, tensor.dtype) for name, tensor in own.items()}
     tensors: dict[str, Tensor] = {}

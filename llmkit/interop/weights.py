@@ -128,8 +128,8 @@ class Link(NamedTuple):
         return [tensor.contiguous() for tensor in self.operation.inward(theirs, shapes, self.layer)]
 
     def outward(self, ours: list[Tensor]) -> list[Tensor]:
-        """Our tensors -> the file's."""
-        return [tensor.contiguous() for tensor in self.operation.outward(ours, self.layer)]
+        """Our tensors -> the file's, each with memory of its own: a file takes no two views of one."""
+        return [tensor.clone(memory_format=torch.contiguous_format) for tensor in self.operation.outward(ours, self.layer)]
 
 
 def links(rules: Sequence[Rule], anatomy: Anatomy, parameters: Mapping[str, Shape]) -> list[Link]:

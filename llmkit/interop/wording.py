@@ -105,6 +105,28 @@ def activation_name(ffn: Part, default: str) -> str:
     return next((name for name, own in ACTIVATIONS.items() if own == ffn.get("activation")), default)
 
 
+def experts(config: Config, count: str, width: str, **more: Any) -> Part:
+    """A mixture of experts; `count` and `width` are the family's keys of how many there are and how wide each is."""
+    return {
+        "type": "moe",
+        "n_experts": config[count],
+        "n_active": config["num_experts_per_tok"],
+        "d_ff": config[width],
+        "activation": activation(config["hidden_act"]),
+        **more,
+    }
+
+
+def experts_config(ffn: Part, count: str, width: str) -> Config:
+    """A mixture of experts, as a configuration names it."""
+    return {
+        count: ffn.get("n_experts", 1),
+        "num_experts_per_tok": ffn.get("n_active", 1),
+        width: ffn.get("d_ff", 1),
+        "hidden_act": activation_name(ffn, "silu"),
+    }
+
+
 def rmsnorm(config: Config, kind: str = "rmsnorm") -> Part:
     """A root-mean-square norm, with the configuration's epsilon."""
     return {"type": kind, "eps": config["rms_norm_eps"]}

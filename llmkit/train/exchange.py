@@ -15,6 +15,7 @@ from llmkit.core.component import Chosen
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.core.spec import Spec
+from llmkit.interop.family import family_of_spec, named_family
 from llmkit.interop.files import TensorFiles, read_object, write_object
 from llmkit.interop.gguf import unpacked
 from llmkit.interop.pretrained import GENERATION, Imported, load_pretrained, save_pretrained
@@ -25,7 +26,7 @@ from llmkit.runtime import catalog
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.record import manifest_of
-from llmkit.train.run import Run, RunDirectory, load_run
+from llmkit.train.run import IMPORTED, Run, RunDirectory, load_run
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -52,10 +53,14 @@ def import_run(source: str | Path, out: str | Path, *, tokenizer: str | Path | N
     return proof
 
 
-def export_run(run: str | Path, directory: str | Path, *, dtype: str | None = None, shard_size: str | None = None) -> Proof:
+def export_run(
+    run: str | Path, directory: str | Path, *, family: str | None = None, dtype: str | None = None, shard_size: str | None = None
+) -> Proof:
     """Write a run's model as transformers reads it: configuration, weights, tokenizer, `generation_config.json`, `proof.json`.
 
-    dtype  fp32, bf16 or fp16; what the checkpoint has unless given, which is exact
+    family      by its `model_type`; the one that the run was imported from, or the plainest that can express the spec, unless given
+    dtype       fp32, bf16 or fp16; what the checkpoint has unless given, which is exact
+    shard_size  of the largest file, such as "2GB"; 5 GB unless given
 
     transformers reads the files back first. `UserError` where no family can express the spec, or where the models do not say the same;
     then nothing is at `directory`.
@@ -63,9 +68,10 @@ def export_run(run: str | Path, directory: str | Path, *, dtype: str | None = No
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype {dtype!r} must be one of {', '.join(DTYPES)}")
     loaded = load_run(run)
+    chosen = family_of_spec(loaded.spec, _origin(loaded)) if family is None else named_family(loaded.spec, family)
     dtypes = _saved_dtypes(loaded) if dtype is None else _cast(loaded, DTYPES[dtype])
     with _draft(Path(directory)) as (draft, _):
-        save_pretrained(loaded.model, draft, dtypes=dtypes, generation=_generation(loaded), shard_size=shard_size)
+        save_pretrained(loaded.model, draft, dtypes=dtypes, generation=_generation(loaded), shard_size=shard_size, family=chosen)
         if (loaded.directory / "tokenizer").is_dir():
             copy_tokenizer(loaded.directory / "tokenizer", draft)
         proof = prove(loaded.model, draft)
@@ -83,7 +89,7 @@ def _write_run(imported: Imported, draft: Path, place: Path, slot: Mapping[str, 
         copy_tokenizer(Path(slot["path"]), directory.tokenizer)
         write_object(directory.tokenizer / GENERATION, imported.generation)
         spec = _relocated(spec, place.resolve() / "tokenizer")
-    directory.begin(spec, manifest_of(spec, catalog()) | {"imported": imported.family.model_type}, None)
+    directory.begin(spec, manifest_of(spec, catalog()) | {IMPORTED: imported.family.model_type}, None)
     write_object(draft / GENERATION, imported.generation)
     for name, tensor in imported.model.state_dict(keep_vars=True).items():
         tensor.data = tensor.data.to(imported.dtypes.get(name, tensor.dtype))
@@ -98,6 +104,11 @@ def _relocated(spec: Spec, path: Path) -> Spec:
     chosen = spec.tokenizer
     params = chosen.params.model_copy(update={"path": str(path)})
     return spec.model_copy(update={"tokenizer": Chosen(chosen.component, params)})
+
+
+def _origin(run: Run) -> str | None:
+    """The family that the run was imported from."""
+    return RunDirectory(run.directory).load_manifest().get(IMPORTED)
 
 
 def _saved_dtypes(run: Run) -> dict[str, torch.dtype]:

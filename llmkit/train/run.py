@@ -25,6 +25,9 @@ from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.record import manifest_of
 
+IMPORTED = "imported"
+"""Key of the manifest of a run that was imported: from which family."""
+
 
 class RunDirectory:
     """Where everything of a run lies.
@@ -143,7 +146,7 @@ def load_run(path: str | Path, catalog: Catalog | None = None) -> Run:
 def load_tokenizer(directory: RunDirectory, spec: Spec) -> Tokenizer:
     """The run's tokenizer. `UserError` where it has none yet."""
     if not directory.tokenizer.is_dir():
-        if "imported" in directory.load_manifest():
+        if IMPORTED in directory.load_manifest():
             raise UserError(f"run {str(directory.root)!r} was imported without a tokenizer; import it again with --tokenizer FILE")
         raise UserError(f"run {str(directory.root)!r} has no tokenizer yet: it was built, not trained; run `llmkit train` on it")
     kind: type[Tokenizer] = spec.tokenizer.component.resolve()

@@ -55,6 +55,7 @@ def model_of(config: Config) -> Part:
 
 def config_of(model: Anatomy) -> Config:
     layer = model.first
+    width = layer.ffn.get("d_ff")
     return {
         "n_embd": model.d_model,
         "n_layer": len(model.layers),
@@ -62,7 +63,7 @@ def config_of(model: Anatomy) -> Config:
         "vocab_size": model.vocab_size,
         "tie_word_embeddings": model.tie_embeddings,
         "n_head": layer.attention.get("n_heads", 1),
-        "n_inner": layer.ffn.get("d_ff", 4 * model.d_model),
+        "n_inner": None if width == 4 * model.d_model else width,
         "activation_function": activation_name(layer.ffn, "gelu_new"),
         "layer_norm_epsilon": layer.norm.get("eps", 1e-5),
     }
