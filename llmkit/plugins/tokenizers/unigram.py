@@ -8,6 +8,7 @@ from typing import Self
 
 from tokenizers import decoders, models, trainers
 
+from llmkit.core.errors import UserError
 from llmkit.plugins.tokenizers.components import UnigramParams
 from llmkit.plugins.tokenizers.cut import ALPHABET, ROLES, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
@@ -44,6 +45,8 @@ class Unigram(FastTokenizer):
         )
         learner.train_from_iterator(texts, trainer)
         learned = json.loads(learner.to_str())["model"]["vocab"]
+        if any(score is None for _, score in learned):
+            raise UserError("tokenizer unigram has no text to learn from; check data.source and data.validation")
         specials = params.all_specials
         pieces = _settled([(piece, score) for piece, score in learned if piece not in specials])
         backend = untrained(params, models.Unigram([*((token, 0.0) for token in specials), *pieces]))
