@@ -29,6 +29,7 @@ All = Annotated[bool, typer.Option("--all", help="Every component of the catalog
 Params = Annotated[
     str | None, typer.Option("--params", metavar="YAML", help="Of one component: parameters to try instead of its examples.")
 ]
+Only = Annotated[list[str] | None, typer.Option("--law", metavar="LAW", help="Only this law. Repeatable.")]
 
 
 class Checked(NamedTuple):
@@ -38,13 +39,14 @@ class Checked(NamedTuple):
     catalog: Catalog
 
 
-def check_plugin(what: What = None, everything: All = False, params: Params = None, as_json: Json = False) -> None:
+def check_plugin(what: What = None, everything: All = False, params: Params = None, only: Only = None, as_json: Json = False) -> None:
     """Run llmkit's laws on a plugin's components: on every example of their parameters, beside every partner that their traits allow.
 
     Exit code 2 where a law is broken: what is wrong lies in the plugin, and is told with the smallest input that shows it. So it is
     where a component that is named has no parameters to try.
 
     Example: llmkit plugins check ./my-idea
+    Example: llmkit plugins check ./my-idea --law causal
     Example: llmkit plugins check attention:gqa --params '{n_heads: 4, n_kv_heads: 2, window: 3}'
     Example: llmkit plugins check --all
     """
@@ -55,7 +57,7 @@ def check_plugin(what: What = None, everything: All = False, params: Params = No
     installed = catalog()
     checked = Checked([entry.component for entry in ordered(installed)], installed) if what is None else chosen(what, installed)
     started = time.perf_counter()
-    proofs = list(told(checked, params))
+    proofs = list(told(checked, params, _known(only, checked)))
     seconds = time.perf_counter() - started
     if as_json:
         print_json({"laws": [proof._asdict() for proof in proofs], "broken": len(_broken(proofs)), "seconds": seconds})
@@ -82,7 +84,7 @@ def chosen(what: str, installed: Catalog) -> Checked:
     return Checked([found(what, installed).component], installed)
 
 
-def told(checked: Checked, params: str | None) -> Iterator[Proof]:
+def told(checked: Checked, params: str | None, only: Sequence[str] | None) -> Iterator[Proof]:
     """Every law, one after the other; on a terminal with what is being proved now."""
     from llmkit.testing.example_files import example_files
     from llmkit.testing.prove import prove
@@ -91,7 +93,7 @@ def told(checked: Checked, params: str | None) -> Iterator[Proof]:
         given = example_files(Path(directory), checked.catalog) if params is None else _given(checked, params)
         for component in checked.components:
             status.update(f"{component.kind}:{component.name}")
-            yield from prove([component], checked.catalog, given)
+            yield from prove([component], checked.catalog, given, only)
 
 
 def show(proofs: Sequence[Proof], seconds: float) -> None:
@@ -130,6 +132,18 @@ def _mark(proofs: Sequence[Proof]) -> str:
 
 def _broken(proofs: Sequence[Proof]) -> list[Proof]:
     return [proof for proof in proofs if proof.passed is False]
+
+
+def _known(only: Sequence[str] | None, checked: Checked) -> Sequence[str] | None:
+    """The laws that are asked for, each of which some component has."""
+    from llmkit.core.problems import suggestion
+    from llmkit.testing.law import laws
+
+    names = {law.name for kind in {component.kind for component in checked.components} for law in laws(kind)} if only else set()
+    for name in only or ():
+        if name not in names:
+            raise UserError(f"--law {name!r} is no law of these components; {suggestion(name, sorted(names))}")
+    return only or None
 
 
 def _given(checked: Checked, params: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+LAW = "factors_are_finite_and_never_negative"
 INIT = "src/llmkit_my_fall/__init__.py"
 
 
@@ -54,7 +55,7 @@ def test_a_broken_law_exits_2_and_is_a_sentence_with_the_smallest_input(package:
     assert "Broken by my.fall : step 1 of 3 has the factor -0.5" in broken.stderr
     assert "factors_are_finite_and_never_negative\t2 of 2 broken" in broken.stdout and "schedule\tmy.fall\n" in broken.stdout
     document = json.loads(run(package, "check", "my-fall", "--json").stdout)
-    assert [row["law"] for row in document["laws"] if not row["passed"]] == ["factors_are_finite_and_never_negative"] * 2
+    assert [row["law"] for row in document["laws"] if not row["passed"]] == [LAW] * 2
     assert document["broken"] == 2
 
 
@@ -75,9 +76,9 @@ def test_a_package_that_does_not_load_exits_2_with_the_reason(package: Path, fil
 
 
 def test_a_built_in_is_checked_by_name_with_parameters_of_ones_choice(tmp_path: Path) -> None:
-    document = json.loads(run(tmp_path, "check", "schedule:cosine", "--params", "{warmup: 3, floor: 0.5}", "--json").stdout)
+    document = json.loads(run(tmp_path, "check", "schedule:cosine", "--params", "{warmup: 3, floor: 0.5}", "--law", LAW, "--json").stdout)
     assert {json.dumps(row["parameters"]) for row in document["laws"]} == {'{"warmup": 3.0, "floor": 0.5}'}
-    assert document["broken"] == 0
+    assert [row["law"] for row in document["laws"]] == [LAW]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,7 @@ def test_a_built_in_is_checked_by_name_with_parameters_of_ones_choice(tmp_path: 
         (("schedule:cosine", "--all"), "give what is to be checked"),
         (("schedule:cosin",), "did you mean 'cosine'"),
         (("./nowhere",), "has no pyproject.toml; give the directory of a package"),
+        (("schedule:cosine", "--law", "casual"), "--law 'casual' is no law of these components"),
         (("schedule:cosine", "--params", "3"), "--params '3' is no mapping"),
         (("schedule:cosine", "--params", "{warmup: 1.5}"), "neither a part of the run"),
     ],

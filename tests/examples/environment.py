@@ -27,13 +27,15 @@ class Environment:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LLMKIT_", "PYTEST_", "PYTHON", "COV_"))}
         self.variables = {**inherited, "OMP_NUM_THREADS": "1", "HOME": str(home), "COLUMNS": "200"}
 
-    def install(self, *what: str) -> None:
+    def install(self, *what: str, beside_dependencies: bool = False) -> None:
         """`pip install`, which fetches nothing: what is to be installed lies here, and so does all that it needs.
 
-        pip must not see the dependencies, or it would call a wheel installed where another environment has it.
+        beside_dependencies  whether pip sees them: it must where a build needs setuptools, and may not where a wheel is to be installed
+                             that another environment has, since it would call it installed
         """
         dependencies = self.site / "dependencies.pth"
-        dependencies.unlink(missing_ok=True)
+        if not beside_dependencies:
+            dependencies.unlink(missing_ok=True)
         command = [sys.executable, "-m", "pip", "--python", str(self.python), "install", "--quiet", "--no-index", "--no-deps"]
         done = subprocess.run([*command, *what], cwd=self.work, env=self.variables, capture_output=True, text=True, check=False)
         dependencies.write_text("".join(f"{path}\n" for path in sys.path if Path(path).name in ("site-packages", "dist-packages")))

@@ -2,83 +2,89 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from environment import Environment
 
 GUIDE = Path(__file__).parents[2] / "docs" / "plugin-guide.md"
 BLOCK = re.compile(r"^```(\w+)(?: (\S+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = BLOCK.findall(GUIDE.read_text(encoding="utf-8"))
+CODE = "my-gated/src/llmkit_my_gated/gated.py"
+
+Read = tuple[Environment, list[tuple[str, str]]]
+"""Where someone has read to the end, and each command with what it said."""
 
 pytestmark = pytest.mark.slow
 
 
-class Reader:
-    """Someone who follows the guide in an empty directory. What they install goes into a directory of its own."""
+def typed(environment: Environment, command: str) -> subprocess.CompletedProcess[str]:
+    """A line of the guide, in an environment where llmkit is installed; `pip` fetches nothing, since all that is needed is here."""
+    program, *arguments = shlex.split(command)
+    if program == "pip":
+        environment.install("--no-build-isolation", *arguments[1:], beside_dependencies=True)
+        return subprocess.CompletedProcess(command, 0, "", "")
+    return environment.call(program, *arguments)
 
-    def __init__(self, home: Path) -> None:
-        self.work, self.site = home / "work", home / "site"
-        self.work.mkdir()
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("LLMKIT_", "PYTEST_", "COV_"))}
-        self.environment = {**inherited, "PYTHONPATH": str(self.site), "OMP_NUM_THREADS": "1", "HOME": str(home), "COLUMNS": "200"}
 
-    def write(self, path: str, text: str) -> None:
-        file = self.work / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-
-    def type(self, command: str) -> subprocess.CompletedProcess[str]:
-        """A line of the guide, as this interpreter's own program.
-
-        `pip` fetches nothing, since all that is needed is here, and nothing is linked into this environment: what is edited later
-        is found because the directory of work comes first.
-        """
-        program, *arguments = shlex.split(command)
-        if program == "pip":
-            arguments.remove("-e")
-            arguments[1:1] = ["--quiet", "--no-deps", "--no-build-isolation", "--upgrade", "--target", str(self.site)]
-        line = [sys.executable, "-m", program, *arguments]
-        return subprocess.run(line, cwd=self.work, env=self.environment, capture_output=True, text=True, check=False)
+def write(environment: Environment, path: str, text: str) -> None:
+    """A file of the guide: what it changes is there, from the first command on."""
+    assert (environment.work / path).is_file(), path
+    (environment.work / path).write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reader, dict[str, str]]:
-    """Who has read to the end, and what each command said."""
-    reader, said = Reader(tmp_path_factory.mktemp("guide")), {}
+def reader(environment: Environment) -> Read:
+    """Where someone has read to the end, and each command with what it said."""
+    said = []
     for language, path, text in BLOCKS:
         if language == "console":
             for command in (line.removeprefix("$ ") for line in text.splitlines()):
-                done = reader.type(command)
+                done = typed(environment, command)
                 assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-                said[command] = done.stdout + done.stderr
+                said.append((command, done.stdout + done.stderr))
         elif path and language != "text":
-            reader.write(path, text)
-    return reader, said
+            write(environment, path, text)
+    return environment, said
 
 
-def test_every_command_of_the_guide_works(reader: tuple[Reader, dict[str, str]]) -> None:
+def test_every_command_of_the_guide_works(reader: Read) -> None:
     _, said = reader
-    assert len(said) >= 7
-    assert "mine.gated" in said["llmkit plugins list"]
-    assert "n_heads" in said["llmkit plugins show attention:mine.gated"]
-    assert re.search(r"\b[3-9]\d passed", said["pytest tests"])
+    last = dict(said)
+    assert all("broken: 0" in answer for command, answer in said if command.startswith("llmkit plugins check"))
+    assert "my.gated" in last["llmkit plugins list"]
+    shown = last["llmkit plugins show attention:my.gated --spec my-gated/gated.yaml"]
+    assert "y = output(attend(q, k, v) * sigmoid(gate))" in shown and "blocks.*.attention.gate.weight" in shown
+    compared = last["llmkit compare runs/baseline runs/gated"]
+    assert "model.block.attention.type" in compared and "my.gated" in compared
 
 
-def test_the_mistake_that_the_guide_suggests_breaks_the_law_that_it_quotes(reader: tuple[Reader, dict[str, str]]) -> None:
-    person, _ = reader
-    code = next(text for _, path, text in BLOCKS if path == "llmkit_mine/gated.py")
-    person.write("llmkit_mine/gated.py", code.replace("like=like, window=self.window", "like=like, window=2"))
-    done = person.type("pytest tests")
+def test_the_two_runs_differ_in_the_attention_and_by_the_parameters_that_the_guide_names(reader: Read) -> None:
+    environment, _ = reader
+    compared = json.loads(environment.run("llmkit", "compare", "runs/baseline", "runs/gated", "--json"))
+    total = [run["parameters"]["total"] for run in compared["runs"]]
+    assert total[1] - total[0] == 8192 and "8,192" in GUIDE.read_text(encoding="utf-8")
+    assert all(run["finished"] for run in compared["runs"])
+    changed = {row["address"] for row in compared["differences"]} - {"name", "requires"}
+    assert changed and all(address.startswith("model.block.attention") for address in changed)
+
+
+def test_the_mistake_that_the_guide_suggests_breaks_the_law_that_it_quotes(reader: Read) -> None:
+    environment, _ = reader
+    code = next(text for _, path, text in BLOCKS if path == CODE)
+    write(environment, CODE, code.replace("like=like, window=self.window", "like=like, window=2"))
+    done = typed(environment, "llmkit plugins check my-gated --law cached_equals_uncached")
     quoted = next(text for language, path, text in BLOCKS if (language, path) == ("text", "broken"))
-    assert done.returncode == 1
-    assert " ".join(quoted.split()) in " ".join(done.stdout.split())
+    assert done.returncode == 2
+    assert quoted.strip() in done.stderr
 
 
-def test_every_block_is_a_file_or_a_command() -> None:
+def test_every_block_is_a_file_or_a_command_and_the_code_is_below_forty_lines() -> None:
     assert all(language in ("console", "text") or path for language, path, _ in BLOCKS)
-    assert {path for _, path, _ in BLOCKS} >= {"pyproject.toml", "llmkit_mine/__init__.py", "llmkit_mine/gated.py", "spec.yaml"}
+    files = {path: text for _, path, text in BLOCKS if path}
+    assert files.keys() >= {"my-gated/src/llmkit_my_gated/__init__.py", CODE, "my-gated/gated.yaml"}
+    assert len([line for line in files[CODE].splitlines() if line.strip()]) < 40
