@@ -34,9 +34,9 @@ def test_a_widened_model_has_more_heads_of_the_same_width_and_a_wider_ffn() -> N
 def test_activations_grow_with_the_width_and_under_mup_they_do_not() -> None:
     plain = slopes(coordinates(spec("normal"), (1, 2, 4), steps=3, seeds=1))
     mup = slopes(coordinates(spec({"type": "mup", "base_width": 32}), (1, 2, 4), steps=3, seeds=1))
-    for module in ("blocks.0.attention", "blocks.1.attention", "blocks.0.ffn", "blocks.1.ffn"):
+    for module in ("blocks.0.attention", "blocks.1.attention", "blocks.0", "blocks.1"):
         assert plain[module] is not None and plain[module] > 0.5, module
-        assert mup[module] is not None and abs(mup[module]) < 0.25, module
+        assert mup[module] is not None and abs(mup[module]) < 0.2, module
 
 
 def test_a_slope_is_the_power_of_the_width() -> None:

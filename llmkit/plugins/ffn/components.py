@@ -29,6 +29,10 @@ class MLPParams(Params):
         """The hidden width in a model of this width."""
         return self.d_ff or 4 * d_model
 
+    def widened(self, factor: int) -> Self:
+        """The hidden width grows along, where it is given."""
+        return self if self.d_ff is None else self.model_copy(update={"d_ff": self.d_ff * factor})
+
 
 class GLUParams(Params):
     """Three matrices: a gate, what it gates, and the way back."""
@@ -41,6 +45,10 @@ class GLUParams(Params):
     def hidden(self, d_model: int) -> int:
         """The hidden width in a model of this width."""
         return self.d_ff or _up_to_64(8 * d_model, 3)
+
+    def widened(self, factor: int) -> Self:
+        """The hidden width grows along, where it is given."""
+        return self if self.d_ff is None else self.model_copy(update={"d_ff": self.d_ff * factor})
 
 
 class GeGLUParams(GLUParams):
@@ -110,6 +118,11 @@ class MoEParams(Params):
     def hidden(self, d_model: int) -> int:
         """The hidden width of one expert in a model of this width."""
         return self.d_ff or _up_to_64(8 * d_model, 3 * self.n_active)
+
+    def widened(self, factor: int) -> Self:
+        """The hidden widths grow along, where they are given; the experts stay as many."""
+        given = {"d_ff": self.d_ff, "shared_d_ff": self.shared_d_ff}
+        return self.model_copy(update={name: width * factor for name, width in given.items() if width is not None})
 
     @model_validator(mode="after")
     def _every_token_has_its_experts(self) -> Self:
