@@ -26,9 +26,15 @@ TRAINING = {"moe": ("balance_loss", "z_loss")}
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer. `interleaved`: whether its rotary pairs are neighbours, which an export puts in halves."""
+    """One layer.
+
+    address           of its block in the spec
+    position_address  of its position: its block's own, or the model's
+    interleaved       whether its rotary pairs are neighbours, which an export puts in halves
+    """
 
     address: str
+    position_address: str
     attention: Part
     ffn: Part
     norm: Part
@@ -44,10 +50,11 @@ class Layer:
         return int(self.attention["head_width"] * self.position.get("fraction", 1.0))
 
     def parts(self) -> Iterator[tuple[str, Any]]:
-        """Every slot and setting that decides what the layer computes, with its name in the spec."""
-        yield "ffn", {name: value for name, value in self.ffn.items() if name not in TRAINING.get(self.ffn["type"], ())}
-        for name in ("attention", "norm", "position", "layout", "shared_norm", "residual_scale"):
-            yield name, getattr(self, name)
+        """Every slot and setting that decides what the layer computes, with its address in the spec."""
+        yield f"{self.address}.ffn", {name: value for name, value in self.ffn.items() if name not in TRAINING.get(self.ffn["type"], ())}
+        yield self.position_address, self.position
+        for name in ("attention", "norm", "layout", "shared_norm", "residual_scale"):
+            yield f"{self.address}.{name}", getattr(self, name)
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,10 @@ class Anatomy:
         return self.layers[0]
 
     def parts(self) -> Iterator[tuple[str, Any]]:
-        """Everything but the layers, with its name in the spec."""
+        """Everything but the layers, with its address in the spec."""
         for name in self.__dataclass_fields__:
             if name != "layers":
-                yield name, getattr(self, name)
+                yield f"model.{name}", getattr(self, name)
 
 
 class Disagreement(NamedTuple):
@@ -106,10 +113,10 @@ def anatomy(spec: Spec) -> Anatomy:
 def disagreements(ours: Anatomy, theirs: Anatomy) -> list[Disagreement]:
     """Every setting in which the two differ, once for each address of the spec: where the components differ, the slot alone."""
     found: dict[str, Disagreement] = {}
-    pairs = [(f"model.{name}", value, dict(theirs.parts())[name]) for name, value in ours.parts()]
-    for own, other in zip(ours.layers, theirs.layers, strict=False):
-        pairs += [(f"{own.address}.{name}", value, dict(other.parts())[name]) for name, value in own.parts()]
-    for address, value, other in pairs:
+    pairs = [
+        pair for layers in zip(ours.layers, theirs.layers, strict=False) for pair in zip(*(one.parts() for one in layers), strict=True)
+    ]
+    for (address, value), (_, other) in [*pairs, *zip(ours.parts(), theirs.parts(), strict=True)]:
         for one in _different(address, value, other):
             found.setdefault(one.address, one)
     return list(found.values())
@@ -139,14 +146,15 @@ def _name(value: Any) -> Any:
 
 
 def _layer(model: ModelSpec, name: str | None, block: BlockSpec) -> Layer:
-    served = block.position or model.position
-    position = NOWHERE if _only_embeds(served) else plain(served)
+    position = plain(block.position or model.position)
     attention = _attention(block.attention, model.d_model)
     interleaved = position.get("layout") == "interleaved"
     if attention["type"] == "gqa":
         position = {key: value for key, value in position.items() if key != "layout"}
+    address = "model.block" if name is None else f"model.blocks.{name}"
     return Layer(
-        address="model.block" if name is None else f"model.blocks.{name}",
+        address=address,
+        position_address="model.position" if block.position is None else f"{address}.position",
         attention=attention,
         ffn=_ffn(block.ffn, model.d_model),
         norm=plain(block.norm),
@@ -172,7 +180,3 @@ def _ffn(chosen: Chosen, d_model: int) -> Part:
 
 def _embeds(position: Chosen) -> bool:
     return "embed" in position.component.offered(position.params)
-
-
-def _only_embeds(position: Chosen) -> bool:
-    return _embeds(position) and not position.component.offered(position.params) & {"rotate", "bias"}

@@ -120,8 +120,8 @@ def experts(config: Config, count: str, width: str, **more: Any) -> Part:
 def experts_config(ffn: Part, count: str, width: str) -> Config:
     """A mixture of experts, as a configuration names it."""
     return {
-        count: ffn.get("n_experts", 1),
-        "num_experts_per_tok": ffn.get("n_active", 1),
+        count: ffn.get("n_experts", 2),
+        "num_experts_per_tok": ffn.get("n_active", 2),
         width: ffn.get("d_ff", 1),
         "hidden_act": activation_name(ffn, "silu"),
     }
