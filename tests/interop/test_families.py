@@ -54,6 +54,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral without a window, tied": ("mistral", {**SIZES, "sliding_window": None, "tie_word_embeddings": True}),
     "qwen2": ("qwen2", {**SIZES, "tie_word_embeddings": True}),
     "qwen2 with windows": ("qwen2", {**SIZES, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 2}),
+    "smollm3": ("smollm3", {**SIZES, "tie_word_embeddings": True}),
+    "smollm3 with windows": (
+        "smollm3",
+        {**SIZES, "no_rope_layers": [1, 0, 0, 1], "use_sliding_window": True, "sliding_window": 9, "tie_word_embeddings": False},
+    ),
     "mixtral": ("mixtral", {**SIZES, **EXPERTS, "head_dim": 16}),
     "mixtral with a window, tied": ("mixtral", {**SIZES, **EXPERTS, "sliding_window": 9, "tie_word_embeddings": True}),
 }
