@@ -20,10 +20,13 @@ SHARD_SIZE = "5GB"
 def filled(config: Config) -> Config:
     """A configuration with its family's defaults, old spellings made new. `UserError` where transformers refuses it."""
     hub = transformers()
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return dict(hub.AutoConfig.for_model(**config).to_dict())
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"config.json is refused by transformers {hub.__version__}: {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"config.json is refused by transformers {hub.__version__}: {reason}") from error
 
 
 def write_config(directory: Path, config: Config) -> None:
