@@ -9,7 +9,7 @@ Causality, sliding windows, ring buffers, left padding and packed documents are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol, Self
 
 import torch
@@ -79,55 +79,56 @@ class Attention(nn.Module):
         raise NotImplementedError
 
 
-class KVCache:
-    """Keys (after rotation), values and the positions of both. With a window it is a ring of min(max_len, window) slots.
+class TokenCache:
+    """What is remembered of tokens, one tensor or several, and the positions. With a window it is a ring of min(max_len, window) slots.
 
-    The slot of a key is its position (modulo the size of a ring), so that rows of unequal length need no alignment and a
+    The slot of a token is its position (modulo the size of a ring), so that rows of unequal length need no alignment and a
     forward pass writes without asking a tensor anything. One spare slot behind the others takes what is not to be kept:
     padding, and what a ring would overwrite at once. It is never read and not counted in `nbytes`.
+
+    widths  of what is remembered: each is a tensor (B, heads, slots, width)
     """
 
-    def __init__(self, batch: int, kv_heads: int, width: int, max_len: int, *, like: Tensor, window: int | None = None) -> None:
+    def __init__(self, batch: int, heads: int, widths: Sequence[int], max_len: int, *, like: Tensor, window: int | None = None) -> None:
         self.size = max_len if window is None else min(max_len, window)
         self.ring = window is not None and window < max_len
         # Zeroed, because a NaN in a masked slot would leak: 0 * NaN is NaN.
-        self._keys = like.new_zeros(batch, kv_heads, self.size + 1, width)
-        self._values = like.new_zeros(batch, kv_heads, self.size + 1, width)
+        self._kept = [like.new_zeros(batch, heads, self.size + 1, width) for width in widths]
         self._positions = torch.full((batch, self.size + 1), -1, dtype=torch.int64, device=like.device)
 
     @property
     def nbytes(self) -> int:
-        kept = self._keys[:, :, : self.size]
-        return 2 * kept.numel() * kept.element_size()
+        held = [kept[:, :, : self.size] for kept in self._kept]
+        return sum(one.numel() * one.element_size() for one in held)
 
-    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Add the new keys and values (B, G, T, K) at positions (B, T); return all to attend over, and their positions.
+    def remember(self, new: Sequence[Tensor], positions: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Add what is new, (B, heads, T, width) each, at positions (B, T); return all to attend over, and their positions.
 
         A ring returns what it held and the new chunk together, because a chunk may overwrite what its own first tokens read.
         """
         if not self.ring:
-            self._write(k, v, positions)
-            return self._keys[:, :, : self.size], self._values[:, :, : self.size], self._positions[:, : self.size]
-        keys = torch.cat([self._keys[:, :, : self.size], k], dim=2)
-        values = torch.cat([self._values[:, :, : self.size], v], dim=2)
+            self._write(new, positions)
+            return [kept[:, :, : self.size] for kept in self._kept], self._positions[:, : self.size]
+        held = [torch.cat([kept[:, :, : self.size], chunk], dim=2) for kept, chunk in zip(self._kept, new, strict=True)]
         k_pos = torch.cat([self._positions[:, : self.size], positions], dim=1)
-        self._write(k, v, positions)
-        return keys, values, k_pos
+        self._write(new, positions)
+        return held, k_pos
 
-    def _write(self, k: Tensor, v: Tensor, positions: Tensor) -> None:
+    def _write(self, new: Sequence[Tensor], positions: Tensor) -> None:
         keep = positions >= 0
         slots = positions
         if self.ring:
             keep = keep & (positions > positions.amax(dim=1, keepdim=True) - self.size)
             slots = positions % self.size
         slots = torch.where(keep, slots, self.size)
-        index = slots[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-        self._keys.scatter_(2, index, k.to(self._keys.dtype))
-        self._values.scatter_(2, index, v.to(self._values.dtype))
-        self._positions.scatter_(1, slots, torch.where(keep, positions, -1))
+        # Assigned by index and not scattered: a compiled step then writes in place, where it would copy the whole cache twice.
+        rows = torch.arange(len(slots), device=slots.device)[:, None]
+        for kept, chunk in zip(self._kept, new, strict=True):
+            kept[rows, :, slots] = chunk.transpose(1, 2).to(kept.dtype)
+        self._positions[rows, slots] = torch.where(keep, positions, -1)
 
     def select(self, rows: Tensor) -> None:
-        self._keys, self._values, self._positions = self._keys[rows], self._values[rows], self._positions[rows]
+        self._kept, self._positions = [kept[rows] for kept in self._kept], self._positions[rows]
 
     def refusal(self, n: int) -> str | None:
         wrapped = self.ring and bool((self._positions >= self.size).any())
@@ -140,6 +141,18 @@ class KVCache:
         if reason is not None:
             raise ValueError(f"cannot truncate the cache to {n} positions: {reason}")
         self._positions.masked_fill_(self._positions >= n, -1)
+
+
+class KVCache(TokenCache):
+    """Keys (after rotation) and values of G heads, 2 G K numbers a token; with a window a ring of min(max_len, window) slots."""
+
+    def __init__(self, batch: int, kv_heads: int, width: int, max_len: int, *, like: Tensor, window: int | None = None) -> None:
+        super().__init__(batch, kv_heads, (width, width), max_len, like=like, window=window)
+
+    def update(self, k: Tensor, v: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Add the new keys and values (B, G, T, K) at positions (B, T); return all to attend over, and their positions."""
+        (keys, values), k_pos = self.remember((k, v), positions)
+        return keys, values, k_pos
 
 
 class Caches:
@@ -209,36 +222,64 @@ def attend(
     softcap   scores become softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118)
     sinks     (H,) logits that take part in the softmax and have no value (gpt-oss; arXiv 2309.17453)
     """
-    if position is not None and position.width:
-        tables = ctx.tables[position.key]
-        q, k = _turn(q, position, tables), _turn(k, position, tables)
-    k_pos = ctx.positions
+    if position is not None:
+        q, k = turn(q, position, ctx), turn(k, position, ctx)
+    k_pos = None
     if cache is not None:
         if not isinstance(cache, KVCache):
             raise TypeError(f"attend needs a KVCache from new_cache, got {type(cache).__name__}")
         k, v, k_pos = cache.update(k, v, ctx.positions)
-        k, v = k.to(q.dtype), v.to(q.dtype)
-    bias = None if position is None else position.bias
+    return attend_over(q, k, v, ctx, k_pos, bias=position, window=window, scale=scale, softcap=softcap, sinks=sinks)
+
+
+def turn(x: Tensor, position: PositionHandle, ctx: Context) -> Tensor:
+    """x (B, H, T, K) of the tokens of this forward pass, with the leading channels turned that the position turns."""
+    if not position.width:
+        return x
+    tables = ctx.tables[position.key]
+    if position.width == x.shape[-1]:
+        return position.rotate(x, tables)
+    return torch.cat([position.rotate(x[..., : position.width], tables), x[..., position.width :]], dim=-1)
+
+
+def attend_over(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    ctx: Context,
+    k_pos: Tensor | None = None,
+    *,
+    bias: PositionHandle | None = None,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """The second half of `attend`, for an attention that rotates and remembers in a way of its own.
+
+    q (B, H, T, K) over k (B, G, S, K) and v (B, G, S, V), V any width -> (B, H, T, V).
+
+    k_pos  (B, S): positions of the keys, from the cache; without a cache None: keys are those of the queries' own tokens
+    bias   the position whose bias is added to the scores; it turns nothing here
+    """
+    cached = k_pos is not None
+    k_pos = ctx.positions if k_pos is None else k_pos
+    k, v = k.to(q.dtype), v.to(q.dtype)
+    biased = bias is not None and bias.bias is not None
     grouped = k.shape[1] != q.shape[1]
-    if ctx.plain and cache is None and window is None and bias is None and softcap is None and sinks is None:
+    if ctx.plain and not cached and window is None and not biased and softcap is None and sinks is None:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=grouped)
-    mask = _mask(ctx, k_pos, window, cached=cache is not None)
+    mask = _mask(ctx, k_pos, window, cached=cached)
     # Rows that are alike share one bias: B times less of the largest tensor here.
     rows = slice(0, 1) if ctx.plain else slice(None)
     scores_bias = None
-    if bias is not None and position is not None:
-        scores_bias = _bias(bias, ctx.positions[rows], k_pos[rows], q.shape[1], ctx.tables[position.key])
+    if bias is not None and bias.bias is not None:
+        scores_bias = _bias(bias.bias, ctx.positions[rows], k_pos[rows], q.shape[1], ctx.tables[bias.key])
     if softcap is None and sinks is None:
         if scores_bias is not None:
             mask = scores_bias.to(q.dtype).masked_fill(~mask, float("-inf"))
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
     return _softmax_attention(q, k, v, mask, scores_bias, scale, softcap, sinks)
-
-
-def _turn(x: Tensor, position: PositionHandle, tables: Tables) -> Tensor:
-    if position.width == x.shape[-1]:
-        return position.rotate(x, tables)
-    return torch.cat([position.rotate(x[..., : position.width], tables), x[..., position.width :]], dim=-1)
 
 
 def _mask(ctx: Context, k_pos: Tensor, window: int | None, *, cached: bool) -> Tensor:
@@ -267,9 +308,11 @@ def _softmax_attention(
     sinks: Tensor | None,
 ) -> Tensor:
     """The attention that SDPA cannot say: written out, softmax in fp32."""
-    repeats = q.shape[1] // k.shape[1]
-    k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
-    scores = (q @ k.transpose(-1, -2)).float() * (q.shape[-1] ** -0.5 if scale is None else scale)
+    heads, length = q.shape[1], q.shape[2]
+    # The queries of a group are stacked over its one key head: repeating keys and values would copy the cache at every step.
+    stacked = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+    scores = (stacked @ k.transpose(-1, -2)).view(q.shape[0], heads, length, -1).float()
+    scores = scores * (q.shape[-1] ** -0.5 if scale is None else scale)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if bias is not None:
@@ -278,8 +321,8 @@ def _softmax_attention(
     if sinks is not None:
         sink = sinks.float()[None, :, None, None].expand(scores.shape[0], -1, scores.shape[2], 1)
         scores = torch.cat([scores, sink], dim=-1)
-    weights = scores.softmax(dim=-1)[..., : k.shape[2]]
-    return weights.to(v.dtype) @ v
+    weights = scores.softmax(dim=-1)[..., : k.shape[2]].to(v.dtype)
+    return (weights.reshape(*stacked.shape[:3], -1) @ v).view(q.shape[0], heads, length, -1)
 
 
 def project(x: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
