@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     # For type checkers and editors, which know nothing of `__getattr__`: what `_PUBLIC` says, again.
     from llmkit.core.component import Component as Component
+    from llmkit.core.component import Migration as Migration
     from llmkit.core.component import Params as Params
     from llmkit.core.hooks import hookimpl as hookimpl
     from llmkit.core.interfaces.attention import Attention as Attention
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Component": "llmkit.core.component",
+    "Migration": "llmkit.core.component",
     "Params": "llmkit.core.component",
     "Kind": "llmkit.core.kinds",
     "Site": "llmkit.core.site",

@@ -17,6 +17,7 @@ from llmkit.core.checks import violations
 from llmkit.core.compose import Source, compose
 from llmkit.core.document import Node
 from llmkit.core.host import Host
+from llmkit.core.manifest import Revisions
 from llmkit.core.problems import Problem, SpecError, problems_of, truths_for_numbers
 from llmkit.core.spec import Spec
 
@@ -57,24 +58,33 @@ def assemble(environment: Mapping[str, str]) -> Catalog:
     return host.catalog()
 
 
-def load_spec(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = (), catalog: Catalog | None = None) -> Spec:
+def load_spec(
+    source: str | Path | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    catalog: Catalog | None = None,
+    *,
+    recorded: Revisions | None = None,
+) -> Spec:
     """A validated spec.
 
     source     a path, `recipe:NAME` for one that ships, or a mapping
     overrides  `address=value` as after `--set`, the value in YAML
     catalog    the components it may name; what is installed unless given
+    recorded   the revisions of the components that wrote it, where a run did: its parameters get the names that they have now
 
     Raises `SpecError` (a `UserError`) with every problem: file, line, column, address, and what to do.
     """
-    return load_located(source, overrides, catalog).spec
+    return load_located(source, overrides, catalog, recorded).spec
 
 
-def load_located(source: Source, overrides: Sequence[str] = (), catalog: Catalog | None = None) -> LocatedSpec:
+def load_located(
+    source: Source, overrides: Sequence[str] = (), catalog: Catalog | None = None, recorded: Revisions | None = None
+) -> LocatedSpec:
     """As `load_spec`, with the document: `document.walk(address.split("."))` tells where a value was set."""
     known = _or_installed(catalog)
     document = compose(source, overrides, RECIPES)
     try:
-        spec = Spec.model_validate(document.plain(), context={"catalog": known})
+        spec = Spec.model_validate(document.plain(), context={"catalog": known, "recorded": recorded or {}})
     except ValidationError as error:
         raise SpecError(problems_of(error, Spec, document, known)) from None
     found = [*truths_for_numbers(spec.model_dump(mode="json"), document), *violations_at(spec, document)]

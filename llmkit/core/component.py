@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
@@ -43,6 +43,21 @@ class Params(BaseModel):
 
 
 @dataclass(frozen=True)
+class Migration:
+    """What one revision of a component called otherwise than the next.
+
+    params   old name of a parameter -> its name now
+    tensors  old name of a tensor, or of a module within the component -> its name now: `{"wq": "query"}` is of `wq.weight` as well
+
+    A name that was given up is never used again for something else: so that what is new already is left as it is, and a run whose
+    checkpoints are of several revisions can be read.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Component:
     """One entry of the catalog.
 
@@ -54,6 +69,7 @@ class Component:
     revision  raised when parameters or saved names change their meaning
     needs     traits that its partner in the spec must offer (a rotary position needs an attention that offers `rotate`)
     offers    traits that it has; `needs` and `offers` may be functions from the parameters to traits
+    migrations  revision -> what it called otherwise than the one after it, so that runs of that revision can be read
     """
 
     kind: Kind
@@ -64,6 +80,30 @@ class Component:
     revision: int = 1
     needs: Traits = frozenset()
     offers: Traits = frozenset()
+    migrations: Mapping[int, Migration] = field(default_factory=dict, hash=False)
+
+    def reads(self, revision: int) -> bool:
+        """Whether a run of that revision can be read: it is this one, or there are migrations all the way."""
+        return revision <= self.revision and all(step in self.migrations for step in range(revision, self.revision))
+
+    def migrated(self, params: Mapping[str, Any], revision: int) -> dict[str, Any]:
+        """Parameters as that revision wrote them, under the names that they have now."""
+        now = dict(params)
+        for step in range(revision, self.revision):
+            for old, new in self.migrations[step].params.items():
+                if old in now:
+                    now[new] = now.pop(old)
+        return now
+
+    def earlier_names(self, tensor: str) -> list[str]:
+        """What one of its tensors was called in earlier revisions, the latest first; `tensor` is its name within the component."""
+        found: list[str] = []
+        name = tensor
+        for step in sorted(self.migrations, reverse=True):
+            name = _before(name, self.migrations[step].tensors)
+            if name not in (tensor, *found):
+                found.append(name)
+        return found
 
     def needed(self, params: Params) -> frozenset[str]:
         """The traits that this component, with these parameters, asks of its partner."""
@@ -80,6 +120,13 @@ class Component:
         for part in attribute.split("."):
             found = getattr(found, part)
         return found
+
+
+def _before(name: str, renamed: Mapping[str, str]) -> str:
+    for old, new in renamed.items():
+        if name == new or name.startswith(f"{new}."):
+            return old + name.removeprefix(new)
+    return name
 
 
 @dataclass(frozen=True)

@@ -199,6 +199,7 @@ def _faults(component: Any, names: re.Pattern[str]) -> Iterator[str]:
         yield f"{what}: its summary must be one line"
     if not isinstance(component.revision, int) or component.revision < 1:
         yield f"{what}: revision {component.revision!r} must be a whole number from 1"
+    yield from (f"{what}: migrations has {step!r}; its keys are revisions before {component.revision}" for step in _beyond(component))
     yield from (
         f"{what}: `{name}` must be a frozenset of traits, or a function" for name in ("needs", "offers") if not _traits(component, name)
     )
@@ -208,6 +209,10 @@ def _faults(component: Any, names: re.Pattern[str]) -> Iterator[str]:
     bare = [name for name, field in component.params.model_fields.items() if not field.description]
     if bare:
         yield f"{what}: parameters need a description: {', '.join(bare)}; write Field(description=...)"
+
+
+def _beyond(component: Component) -> list[Any]:
+    return [step for step in component.migrations if step not in range(1, component.revision)]
 
 
 def _traits(component: Component, name: str) -> bool:

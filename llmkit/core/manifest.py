@@ -13,10 +13,14 @@ from typing import Any
 from llmkit.core.catalog import Catalog, Origin
 from llmkit.core.component import Component
 from llmkit.core.errors import UserError
+from llmkit.core.kinds import Kind
 from llmkit.core.spec import Spec
 
 PACKAGES = ("torch", "accelerate", "datasets", "numpy", "pydantic", "safetensors", "tokenizers", "transformers")
 """Whose versions are recorded, by what is installed: nothing is imported for it."""
+
+Revisions = Mapping[tuple[Kind, str], int]
+"""(kind, name) -> the revision that wrote something."""
 
 GIT_SECONDS = 5.0
 """How long git may take to answer: a run does not wait for a repository on a slow disk."""
@@ -44,19 +48,18 @@ def components(spec: Spec, catalog: Catalog) -> list[dict[str, Any]]:
     return [_row(component, _origin(component, catalog)) for component in used.values()]
 
 
-def check_revisions(recorded: Mapping[str, Any], spec: Spec) -> None:
-    """`UserError` where a component of the spec has another revision than the manifest recorded, with what to install.
+def revisions(recorded: Mapping[str, Any], catalog: Catalog) -> Revisions:
+    """The revision of every component that a manifest names, as far as it is installed.
 
-    A revision is raised where parameters or saved names change their meaning, so that weights of another one would load wrongly.
+    A revision is raised where parameters or saved names change, so that what another one wrote would be read wrongly: `UserError`
+    with what to install where it is newer than what is installed, or older and the component has no migrations from it.
     """
-    installed = {(str(chosen.component.kind), chosen.type): chosen.component.revision for _, _, chosen in spec.slots()}
-    refused = [
-        refusal
-        for row in recorded.get("components", ())
-        if (refusal := _refusal(row, installed.get((row["kind"], row["name"])))) is not None
-    ]
+    rows = [(Kind(row["kind"]), row) for row in recorded.get("components", ()) if row["kind"] in list(Kind)]
+    installed = [(catalog.entries[kind, row["name"]].component, row) for kind, row in rows if (kind, row["name"]) in catalog.entries]
+    refused = [_refusal(row, component.revision) for component, row in installed if not component.reads(row["revision"])]
     if refused:
         raise UserError("\n".join(refused))
+    return {(component.kind, component.name): row["revision"] for component, row in installed}
 
 
 def git_state(directory: Path) -> dict[str, Any] | None:
@@ -98,9 +101,7 @@ def _origin(component: Component, catalog: Catalog) -> Origin:
     return entry.origin if entry is not None else Origin("", "")
 
 
-def _refusal(row: Mapping[str, Any], installed: int | None) -> str | None:
-    if installed is None or installed == row["revision"]:
-        return None
+def _refusal(row: Mapping[str, Any], installed: int) -> str:
     what = f"{row['kind']} {row['name']!r} was saved at revision {row['revision']} and revision {installed} is installed"
     wrote = f"{row['distribution']} {row['version']} wrote it"
     if row["revision"] > installed:

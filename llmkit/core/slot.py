@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 class Slot:
     """`norm: Annotated[Chosen, Slot(Kind.norm)]` takes `rmsnorm` or `{type: rmsnorm, eps: 1e-6}`; they are the same thing.
 
-    The catalog comes in the validation context under `"catalog"`. Errors inside the parameters keep their full path.
+    The catalog comes in the validation context under `"catalog"`. Errors inside the parameters keep their full path. With
+    `"recorded"`, (kind, name) -> revision, parameters are read as those revisions wrote them.
     """
 
     kind: Kind
@@ -42,6 +43,7 @@ class Slot:
             return value
         catalog: Catalog = (info.context or {})["catalog"]
         component, rest = self._component(value, catalog)
+        rest = component.migrated(rest, (info.context or {}).get("recorded", {}).get((self.kind, component.name), component.revision))
         # A ValidationError from in here is merged by pydantic into the outer one, with its full path.
         return Chosen(component, component.params.model_validate(rest, context=info.context))
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ from torch import Tensor, nn
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.optimizer import NamedParameter
+from llmkit.core.spec import Spec
+
+EarlierNames = Mapping[str, Sequence[str]]
+"""Saved name -> names that the tensor had before, the latest first."""
 
 MODEL, OPTIMIZER, GROUPS, TRAINER, CHECKSUMS = (
     "model.safetensors", "optimizer.safetensors", "optimizer.json", "trainer.json", "checksums.json",
@@ -59,9 +63,14 @@ class Checkpoint:
                 return f"{name} does not have its checksum"
         return None
 
-    def load_model(self, module: nn.Module) -> None:
-        """Put the saved weights into a model, or into a train step (model and objective). `UserError` where they do not fit."""
+    def load_model(self, module: nn.Module, earlier: EarlierNames | None = None) -> None:
+        """Put the saved weights into a model, or into a train step (model and objective). `UserError` where they do not fit.
+
+        earlier  what tensors were called in earlier revisions of their components
+        """
         tensors = load_file(self.directory / MODEL)
+        renamed = _renamed(tensors, earlier)
+        tensors = {renamed.get(name, name): tensor for name, tensor in tensors.items()}
         for name, parameter in saved_tensors(module).items():
             if name not in tensors:
                 raise UserError(f"checkpoint {str(self.directory)!r} has no weight {name!r}: it is of another model")
@@ -76,11 +85,15 @@ class Checkpoint:
         if rest:
             raise UserError(f"checkpoint {str(self.directory)!r} has weights that the model lacks: {', '.join(sorted(rest)[:5])}")
 
-    def load_optimizer(self, optimizer: torch.optim.Optimizer, parameters: Sequence[NamedParameter]) -> None:
-        """Put the saved state into an optimizer built over the same parameters."""
+    def load_optimizer(
+        self, optimizer: torch.optim.Optimizer, parameters: Sequence[NamedParameter], earlier: EarlierNames | None = None
+    ) -> None:
+        """Put the saved state into an optimizer built over the same parameters, whose names may have been others."""
         record = json.loads((self.directory / GROUPS).read_text())
         tensors = load_file(self.directory / OPTIMIZER)
         index = _indices(optimizer, parameters)
+        saved = {name for group in record["groups"] for name in group["params"]}
+        index |= {old: index[new] for old, new in _renamed(saved, earlier).items()}
         state: dict[int, dict[str, Any]] = {index[name]: dict(values) for name, values in record["state"].items()}
         for key, tensor in tensors.items():
             name, _, field = key.rpartition("/")
@@ -149,6 +162,26 @@ def prune(directory: Path, keep: int | None) -> None:
     """Keep the latest `keep` checkpoints."""
     for checkpoint in listed(directory)[keep:] if keep is not None else ():
         shutil.rmtree(checkpoint.directory)
+
+
+def earlier_names(module: nn.Module, spec: Spec) -> EarlierNames:
+    """What each saved tensor was called in earlier revisions of the component that has it, the latest first."""
+    moved = {
+        chosen.component.resolve(): chosen.component for _, kind, chosen in spec.slots() if kind.is_module and chosen.component.migrations
+    }
+    found: dict[str, list[str]] = {}
+    for place, part in module.named_modules() if moved else ():
+        component = moved.get(type(part))
+        for own in part.state_dict() if component is not None else ():
+            prefix = f"{place}.".removeprefix("model.") if place else ""
+            found.setdefault(prefix + own, []).extend(prefix + old for old in component.earlier_names(own))  # type: ignore[union-attr]
+    return found
+
+
+def _renamed(saved: Collection[str], earlier: EarlierNames | None) -> dict[str, str]:
+    """Saved name -> name now, of what is saved under an earlier name alone."""
+    chosen = ((name, next((old for old in olds if old in saved), None)) for name, olds in (earlier or {}).items() if name not in saved)
+    return {old: name for name, old in chosen if old is not None}
 
 
 def saved_tensors(module: nn.Module) -> dict[str, Tensor]:

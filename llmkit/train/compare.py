@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 from llmkit.core.errors import UserError
 from llmkit.core.filled import differences
+from llmkit.core.manifest import revisions
 from llmkit.core.spec import Spec
-from llmkit.runtime import load_spec
+from llmkit.runtime import catalog, load_spec
 
 VALIDATION = ("val_loss", "val_bits_per_byte")
 LOSSES = ("train_loss", *VALIDATION)
@@ -113,8 +114,9 @@ def read_run(path: str) -> Told:
     root = Path(path)
     if not (root / "spec.yaml").is_file():
         raise UserError(f"no run in {path!r}: it has no spec.yaml; train one with `llmkit train --out {path}`")
-    spec = load_spec(root / "spec.yaml")
     manifest, result = _json(root / "manifest.json"), _json(root / "result.json")
+    known = catalog()
+    spec = load_spec(root / "spec.yaml", catalog=known, recorded=revisions(manifest, known))
     rows = _rows(root / "metrics.jsonl")
     last = result or (rows[-1] if rows else {})
     tokens, cost = int(last.get("tokens") or 0), manifest.get("cost", {})

@@ -296,9 +296,10 @@ class Trainer:
         found = begin.checkpoint
         if found is None:
             return None
-        found.load_model(self.root)
+        earlier = checkpoints.earlier_names(self.root, self.spec)
+        found.load_model(self.root, earlier)
         if found.step > 0:
-            found.load_optimizer(_raw(self.optimizer), self.parameters)
+            found.load_optimizer(_raw(self.optimizer), self.parameters, earlier)
         trainer = found.trainer()
         if "scaler" in trainer:
             self.scaler.load_state_dict(trainer["scaler"])

@@ -10,7 +10,6 @@ from typing import Any
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.filled import differences
-from llmkit.core.manifest import check_revisions
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
 from llmkit.train import checkpoint as checkpoints
@@ -108,7 +107,6 @@ def _run_of(found: Checkpoint) -> RunDirectory:
 def _same_experiment(spec: Spec, directory: RunDirectory, catalog: Catalog | None) -> tuple[Spec, Changes]:
     """The spec that the run recorded, and what of it is another now and may be."""
     recorded = directory.load_spec(catalog)
-    check_revisions(directory.load_manifest(), recorded)
     changes = differences(recorded, spec)
     refused = [change for change in changes if not _may_change(*change)]
     if refused:

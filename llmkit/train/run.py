@@ -15,14 +15,14 @@ from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.filled import filled, to_yaml
 from llmkit.core.interfaces.tokenizer import Tokenizer
-from llmkit.core.manifest import check_revisions
+from llmkit.core.manifest import revisions
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
 from llmkit.runtime import catalog as installed
 from llmkit.runtime import load_spec
 from llmkit.train import checkpoint as checkpoints
-from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.checkpoint import Checkpoint, earlier_names
 from llmkit.train.record import manifest_of
 
 IMPORTED = "imported"
@@ -72,8 +72,12 @@ class RunDirectory:
         write_whole(self.spec, to_yaml(filled(spec)))
 
     def load_spec(self, catalog: Catalog | None = None) -> Spec:
-        """The spec as the run recorded it."""
-        return load_spec(self.spec, catalog=catalog)
+        """The spec as the run recorded it, in the names that its parameters have now.
+
+        `UserError` where a component that is installed cannot read what the run's revision of it wrote.
+        """
+        known = installed() if catalog is None else catalog
+        return load_spec(self.spec, catalog=known, recorded=revisions(self.load_manifest(), known))
 
     def load_manifest(self) -> dict[str, Any]:
         """What the run recorded about itself; empty where it was killed before it could."""
@@ -137,9 +141,8 @@ def load_run(path: str | Path, catalog: Catalog | None = None) -> Run:
         raise UserError(f"no run in {str(given)!r}: it has no spec.yaml; train one with `llmkit train --out {given}`")
     found = _checkpoint(given, directory)
     spec = directory.load_spec(catalog)
-    check_revisions(directory.load_manifest(), spec)
     model = build(spec)
-    found.load_model(model)
+    found.load_model(model, earlier_names(model, spec))
     return Run(model.eval(), spec, directory.root, found.step)
 
 

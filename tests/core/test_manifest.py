@@ -11,9 +11,11 @@ from importlib import metadata
 import pytest
 
 import llmkit
-from llmkit.core.component import Chosen
+from llmkit.core.catalog import Catalog
+from llmkit.core.component import Chosen, Migration
 from llmkit.core.errors import UserError
-from llmkit.core.manifest import check_revisions, git_state, manifest
+from llmkit.core.kinds import Kind
+from llmkit.core.manifest import git_state, manifest, revisions
 from llmkit.core.spec import Spec
 from llmkit.runtime import load_spec
 
@@ -53,9 +55,23 @@ def test_git_is_told_with_what_is_not_committed(tmp_path):
     assert git_state(tmp_path)["dirty"] is True
 
 
+def installed_at(revision: int, migrations: dict[int, Migration] | None = None) -> Catalog:
+    key, known = (Kind.norm, "rmsnorm"), llmkit.catalog()
+    entry = known.entries[key]
+    norm = replace(entry.component, revision=revision, migrations=migrations or {})
+    return Catalog({**known.entries, key: replace(entry, component=norm)})
+
+
 def test_the_same_revisions_are_read(spec):
-    check_revisions(manifest(spec, llmkit.catalog()), spec)
-    check_revisions({}, spec)
+    assert revisions(manifest(spec, llmkit.catalog()), llmkit.catalog())[Kind.norm, "rmsnorm"] == 1
+    assert revisions({}, llmkit.catalog()) == {}
+
+
+def test_an_older_revision_is_read_where_migrations_lead_all_the_way(spec):
+    recorded = manifest(with_norm_at(spec, 1), llmkit.catalog())
+    assert revisions(recorded, installed_at(3, {1: Migration(), 2: Migration()}))[Kind.norm, "rmsnorm"] == 1
+    with pytest.raises(UserError, match="cannot read the older one"):
+        revisions(recorded, installed_at(3, {2: Migration()}))
 
 
 @pytest.mark.parametrize(
@@ -68,4 +84,4 @@ def test_the_same_revisions_are_read(spec):
 def test_another_revision_is_refused_with_what_to_install(spec, saved, installed, says):
     recorded = manifest(with_norm_at(spec, saved), llmkit.catalog())
     with pytest.raises(UserError, match=says):
-        check_revisions(recorded, with_norm_at(spec, installed))
+        revisions(recorded, installed_at(installed))

@@ -97,8 +97,8 @@ class SeesOneAhead(MultiHeadAttention):
 
 
 class OnePositionOff(KVCache):
-    def _write(self, k: Tensor, v: Tensor, positions: Tensor) -> None:
-        super()._write(k, v, positions)
+    def _write(self, new: Sequence[Tensor], positions: Tensor) -> None:
+        super()._write(new, positions)
         self._positions.add_((self._positions > 0).long())
 
 
@@ -309,6 +309,18 @@ class AddsAngles(Plain, Position):
         return torch.cat([a * tables["cos"] + b * tables["sin"], b * tables["cos"] + a * tables["sin"]], dim=-1)
 
 
+class SwapsTheLayout(Plain, Position):
+    """Angles for neighbouring channels, turned as if for halves: the two published layouts of rotary positions, mixed up."""
+
+    def tables(self, positions: Tensor) -> Tables:
+        angles = positions[:, None, :, None].float() * torch.tensor([1.0, 0.1, 0.01, 0.001]).repeat_interleave(2)
+        return {"cos": angles.cos(), "sin": angles.sin()}
+
+    def rotate(self, x: Tensor, tables: Tables) -> Tensor:
+        a, b = x.chunk(2, dim=-1)
+        return x * tables["cos"] + torch.cat([-b, a], dim=-1) * tables["sin"]
+
+
 class TurnsNothing(Plain, Position):
     def rotate(self, x: Tensor, tables: Tables) -> Tensor:
         return x * 1
@@ -331,6 +343,7 @@ class InfiniteInTheFuture(Plain, Position):
     [
         (Stretches, "bias", "cached_equals_uncached", "in chunks of"),
         (AddsAngles, "rotate", "rotation_is_relative", "give another product"),
+        (SwapsTheLayout, "rotate", "rotation_is_relative", "a query at 0 and a key at 0 give another product than one at 1 and 1"),
         (TurnsNothing, "rotate", "rotation_keeps_distances_apart", "at distances 0 and 1"),
         (LooksAround, "bias", "bias_is_elementwise", "the score alone differs"),
         (LooksAround, "bias", "bias_agrees_with_a_dense_mask", "through a dense mask"),
