@@ -13,7 +13,7 @@ from llmkit import Component, Kind, Params, hookimpl
 class IdeaParams(Params):
     """Parameters of `my.idea`."""
 
-    words: PositiveInt = Field(8, description="words of each document that are to be repeated", examples=[2])
+    characters: PositiveInt = Field(16, description="characters of each document that are to be repeated", examples=[2])
 
 
 @hookimpl

@@ -11,13 +11,13 @@ from llmkit.testing.scaffold.evaluator import IdeaParams
 
 
 class Idea(Evaluator):
-    """The first words of each document, given twice: is the second time what greedy decoding would say?"""
+    """The beginning of each document, given twice: is the second time what greedy decoding would say?"""
 
     params: IdeaParams
 
     def __call__(self, lm: LanguageModel, documents: Iterable[Document] | None = None) -> Evaluation:
         """All pairs in one call: batching is the model's business."""
-        texts = {document.id: " ".join(document.text.split()[: self.params.words]) for document in documents or ()}
+        texts = {document.id: document.text[: self.params.characters] for document in documents or ()}
         if not texts:
             raise UserError("evaluator my.idea needs documents; give some with --data FILE")
         found = lm.loglikelihood([(f"{text}\n", text) for text in texts.values()])
