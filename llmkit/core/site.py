@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +43,18 @@ class Site:
 
     def make(self, name: str, chosen: Chosen, *, width: int | None = None) -> Any:
         """Build a nested slot at the address below this one: `self.q_norm = site.make("q_norm", params.qk_norm, width=head_width)`."""
-        return chosen.make(replace(self, width=self.width if width is None else width, address=f"{self.address}.{name}"))
+        return chosen.make(self._inside(name, width))
+
+    def check(self, name: str, chosen: Chosen, *, width: int | None = None) -> Iterator[str]:
+        """What a nested slot says of its place: where a component has one, its own `check` passes it on.
+
+        yield from site.check("qk_norm", self.qk_norm, width=head_width)
+        """
+        yield from (f"{name}: {message}" for message in chosen.params.check(self._inside(name, width)))
 
     def position(self, heads: int, width: int) -> PositionHandle:
         """The position encoding of this attention's block, for so many query heads of such a width. Call it in `__init__`."""
         return self.serve(heads, width)
+
+    def _inside(self, name: str, width: int | None) -> Site:
+        return replace(self, width=self.width if width is None else width, address=f"{self.address}.{name}")

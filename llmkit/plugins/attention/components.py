@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveInt, model_validator
 
-from llmkit.core.component import Component, Params
+from llmkit.core.component import Chosen, Component, Params
 from llmkit.core.hooks import hookimpl
 from llmkit.core.kinds import Kind
 from llmkit.core.site import Site
+from llmkit.core.slot import Slot
 
 
 class MHAParams(Params):
@@ -19,10 +20,33 @@ class MHAParams(Params):
     n_heads: PositiveInt = Field(description="query heads", examples=[4])
     head_width: PositiveInt | None = Field(None, description="channels of a head; d_model / n_heads unless given", examples=[6])
     bias: bool | Literal["qkv"] = Field(
-        False, description="biases: none, on all four projections, or on queries, keys and values only", examples=[True, "qkv"]
+        False,
+        description="biases: none, on all four projections (and the gate's), or on queries, keys and values only",
+        examples=[True, "qkv"],
     )
     window: PositiveInt | None = Field(
         None, description="a token sees itself and the window - 1 tokens before it; all unless given", examples=[3]
+    )
+    qk_norm: Annotated[Chosen, Slot(Kind.norm)] | None = Field(
+        None, description="a norm on queries and one on keys, before they are turned (arXiv 2302.05442); none unless given"
+    )
+    qk_norm_over: Literal["head", "width"] = Field(
+        "head",
+        description="what qk_norm normalises: each head alone with one scale for all (Qwen3, Gemma 3), or all heads together (OLMo 2)",
+    )
+    scale: float | None = Field(
+        None, gt=0, description="what scores are multiplied by; 1 / sqrt(head width) unless given (query_pre_attn_scalar^-0.5 in Gemma)"
+    )
+    softcap: float | None = Field(
+        None, gt=0, description="scores become c tanh(scores / c) (Gemma 2, arXiv 2408.00118); as they are unless given"
+    )
+    gate: Literal[False, "head", "channel"] = Field(
+        False,
+        description="what attention returns is multiplied by sigmoid(gate(x)), one number a head or one a channel, "
+        "before the output projection (arXiv 2505.06708)",
+    )
+    sinks: bool = Field(
+        False, description="a learned logit a head that takes part in the softmax and has no value (gpt-oss; arXiv 2309.17453)"
     )
 
     @property
@@ -35,17 +59,40 @@ class MHAParams(Params):
         return self.head_width or d_model // self.n_heads
 
     def check(self, site: Site) -> Iterable[str]:
-        """Heads must share the model's width evenly, unless their width is given."""
+        """Heads must share the model's width evenly, unless their width is given; and what the nested norms say of theirs."""
         if self.head_width is None and site.d_model % self.n_heads:
             yield (f"d_model {site.d_model} is not divisible by n_heads {self.n_heads}; change one of them, or give head_width")
+        elif self.qk_norm is not None:
+            for heads in (self.n_heads, self.kv_heads):
+                yield from site.check("qk_norm", self.qk_norm, width=self.normed(site.d_model, heads))
+
+    def normed(self, d_model: int, heads: int) -> int:
+        """Channels that `qk_norm` normalises together, of so many heads."""
+        return self.width(d_model) * (heads if self.qk_norm_over == "width" else 1)
 
     def widened(self, factor: int) -> Self:
         """More heads of the same width."""
         return self.model_copy(update={"n_heads": self.n_heads * factor})
 
+    @model_validator(mode="after")
+    def _there_is_something_to_norm(self) -> Self:
+        if self.qk_norm_over == "width" and self.qk_norm is None:
+            raise ValueError("qk_norm_over says what qk_norm normalises, and there is none; give qk_norm, such as rmsnorm, or leave it out")
+        return self
+
 
 class GQAParams(MHAParams):
     """Several query heads share a key and value head."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"qk_norm": "rmsnorm", "softcap": 2.0, "gate": "head"},
+                {"qk_norm": {"type": "layernorm"}, "qk_norm_over": "width", "sinks": True, "scale": 0.3, "window": 3},
+                {"gate": "channel", "bias": True, "sinks": True},
+            ]
+        }
+    )
 
     n_kv_heads: PositiveInt = Field(description="key and value heads; n_heads must be a multiple", examples=[2])
 
