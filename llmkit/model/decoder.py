@@ -77,10 +77,22 @@ class Decoder(nn.Module):
         return self._hidden(batch.ids, batch.positions, batch.segments, None)
 
     def new_caches(self, batch: int, max_len: int) -> Caches:
-        """Empty caches for `batch` rows of up to `max_len` positions, in the dtype and on the device of the model."""
+        """Empty caches for `batch` rows of up to `max_len` positions, in the dtype and on the device of the model.
+
+        `UserError` where a position encoding refuses a cache of that length, with its reason.
+        """
+        if (reason := self.refuses_cache(max_len)) is not None:
+            raise UserError(f"a cache of {max_len} positions is refused by {reason}")
         like = self.embedding.weight
         seen = torch.zeros(batch, dtype=torch.int64, device=like.device)
         return Caches(seen, [block.attention.new_cache(batch, max_len, like=like.detach()) for block in self.blocks])  # type: ignore[union-attr, operator]
+
+    def refuses_cache(self, max_len: int) -> str | None:
+        """Which position encoding can serve no cache for up to `max_len` positions, and why; None where all can."""
+        for name, position in self.positions.items():
+            if (reason := position.refuses_cache(max_len)) is not None:  # type: ignore[operator]
+                return f"positions.{name}: {reason}"
+        return None
 
     def tie_weights(self) -> None:
         """Make the head the embedding table again, where the spec says so: after `to_empty`, after loading."""

@@ -99,7 +99,7 @@ class Subject:
 
 def subjects(component: Component, params: Params, catalog: Catalog) -> Iterator[Subject]:
     """The component beside every partner that its traits allow: an attention beside every position, a position beside every
-    attention, a norm or an FFN in every layout. Partners are llmkit's own and those of the component's distribution."""
+    attention, with a window too, a norm or an FFN in every layout. Partners are llmkit's own and those of the component's distribution."""
     catalog = including(component, catalog)
     for partners in _partners(component, params, catalog):
         yield Subject(component, params, catalog, partners)
@@ -127,13 +127,20 @@ def _partners(component: Component, params: Params, catalog: Catalog) -> Iterato
                 yield {"position": plain(Chosen(position, first))}
     elif component.kind is Kind.position:
         for attention in _trusted(Kind.attention, component, catalog):
-            first = examples(attention, catalog)[0]
-            if _allowed(component, params, attention, first):
-                yield {"attention": plain(Chosen(attention, first))}
+            for example in _first_and_windowed(examples(attention, catalog)):
+                if _allowed(component, params, attention, example):
+                    yield {"attention": plain(Chosen(attention, example))}
     elif component.kind in (Kind.norm, Kind.ffn):
         yield from ({"layout": layout} for layout in LAYOUTS)
     else:
         yield {}
+
+
+def _first_and_windowed(tried: list[Params]) -> Iterator[Params]:
+    """What a position is tried beside: each attention as it is, and with a window, where the cache is a ring and places wrap."""
+    first, *others = tried
+    yield first
+    yield from (params for params in others if getattr(params, "window", None) is not None)
 
 
 def _allowed(position: Component, its: Params, attention: Component, theirs: Params) -> bool:

@@ -72,12 +72,21 @@ def now(component: Component) -> dict[str, Any]:
 
 def only_adds(before: dict[str, Any], found: dict[str, Any]) -> bool:
     """Whether every old spec and checkpoint means what it meant: nothing gone, nothing changed, nothing new that is required."""
-    old, new = before["parameters"], found["parameters"]
-    kept = all(new.get("properties", {}).get(name) == field for name, field in old.get("properties", {}).items())
-    same_otherwise = all(old.get(key) == new.get(key) for key in {*old, *new} - {"properties", "$defs"}) and all(
-        new.get("$defs", {}).get(name) == shape for name, shape in old.get("$defs", {}).items()
+    return grows(before["parameters"], found["parameters"]) and all(
+        found["saved"].get(example) == keys for example, keys in before["saved"].items()
     )
-    return kept and same_otherwise and all(found["saved"].get(example) == keys for example, keys in before["saved"].items())
+
+
+def grows(old: Any, new: Any) -> bool:
+    """Whether a schema takes what it took and means the same: it may have more fields with a default, and more alternatives."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return bool(old == new)
+    named = ("properties", "$defs", "mapping")
+    if any(not grows(shape, new.get(key, {}).get(name)) for key in named for name, shape in old.get(key, {}).items()):
+        return False
+    alternatives = all(shape in new.get("oneOf", []) for shape in old.get("oneOf", []))
+    rest = {*old, *new} - {*named, "oneOf", "discriminator"}
+    return alternatives and grows(old.get("discriminator"), new.get("discriminator")) and all(old.get(key) == new.get(key) for key in rest)
 
 
 @pytest.mark.parametrize("component", BUILTINS, ids=lambda component: f"{component.kind}:{component.name}")
@@ -106,6 +115,19 @@ def test_a_change_of_meaning_is_told_from_an_addition() -> None:
     assert not only_adds(before, {**added, "saved": {"{}": {"renamed": "4"}}})
     assert not only_adds(before, {**added, "parameters": {"properties": {"a": {**number, "default": 2.0}}}})
     assert not only_adds(before, {**added, "parameters": {**added["parameters"], "required": ["b"]}})
+
+
+def test_one_more_alternative_is_an_addition_and_one_less_is_not() -> None:
+    def union(*names: str, **more: Any) -> dict[str, Any]:
+        mapping = {name: f"#/$defs/{name}" for name in names}
+        field = {"discriminator": {"mapping": mapping, "propertyName": "type"}, "oneOf": [{"$ref": ref} for ref in mapping.values()]}
+        shapes = {name: {"properties": {"type": {"const": name}, **more}, "type": "object"} for name in names}
+        return {"parameters": {"properties": {"scaling": field}, "$defs": shapes}, "saved": {}}
+
+    assert only_adds(union("linear"), union("linear", "yarn"))
+    assert only_adds(union("linear"), union("linear", factor={"default": 1.0}))
+    assert not only_adds(union("linear", "yarn"), union("yarn"))
+    assert not only_adds(union("linear", factor={"default": 1.0}), union("linear", factor={"default": 2.0}))
 
 
 def test_no_snapshot_outlives_its_component() -> None:

@@ -27,8 +27,19 @@ class Position(nn.Module):
         return x
 
     def tables(self, positions: Tensor) -> Tables:
-        """What this forward needs, computed once: cos and sin, slopes, a learned table. positions (B, T)."""
+        """What this forward needs, computed once: cos and sin, slopes, a learned table. positions (B, T).
+
+        What depends on the length of the text depends on that of each document alone: rows and packed documents are strangers.
+        """
         return {}
+
+    def refuses_cache(self, max_len: int) -> str | None:
+        """Why no cache for up to `max_len` positions can be right, or None where it can.
+
+        Keys are cached after rotation, so a rotation that depends on how long the text is would leave the cached ones as they were
+        in a shorter text. The model asks this for every cache, and the reason goes to the user: say what to do instead.
+        """
+        return None
 
     def rotary_width(self, width: int) -> int:
         """How many leading channels of a head of `width` channels `rotate` turns."""

@@ -27,25 +27,41 @@ def traits_tell_what_it_does(subject: Subject) -> None:
             raise LawBroken(f"it offers `{trait}` and leaves the method as it is")
 
 
+def a_refused_cache_says_why(subject: Subject) -> None:
+    """Where it refuses a cache, it gives a reason, and refuses every longer one as well."""
+    for position in subject.model.positions.values():
+        refused = 0
+        for max_len in (1, 2, 3, 5, 8, 13, 64, 4096, 1_000_000_000):
+            reason = position.refuses_cache(max_len)  # type: ignore[operator]
+            if reason is None and refused:
+                raise LawBroken(f"it refuses a cache of {refused} positions and not one of {max_len}")
+            if reason is None:
+                continue
+            if not reason.strip():
+                raise LawBroken(f"a cache of {max_len} positions is refused without a reason")
+            refused = max_len
+
+
 def rotation_is_relative(subject: Subject) -> None:
-    """Where it rotates, the product of a query and a key depends on their distance alone."""
+    """Where it rotates, the product of a query and a key of one text depends on their distance alone."""
     if "rotate" not in subject.component.offered(subject.params):
         return
-    position = _position(subject)
     generator = torch.Generator().manual_seed(0)
     q, k = torch.randn(2, 1, HEADS, 1, KEYS, generator=generator)
+    for length in (5, 22):
+        products = _products(_position(subject), q, k, length)
+        for distance in (0, 1, 4):
+            for shift in range(1, length - distance):
+                what = f"a query at {distance} and a key at 0 give another product than one at {distance + shift} and {shift}"
+                same(products[..., distance + shift, shift], products[..., distance, 0], f"in a text of {length} tokens, {what}")
+
+
+def _products(position: Position, q: Tensor, k: Tensor, length: int) -> Tensor:
+    """The same query and the same key, turned as at every place of a text: q, k (1, H, 1, K) -> (1, H, length, length)."""
     width = position.rotary_width(KEYS)
-    for distance in (0, 1, 5):
-        first = _product(position, q, k, distance, 0, width)
-        for shift in (1, 3, 16):
-            moved = _product(position, q, k, distance + shift, shift, width)
-            same(moved, first, f"a query at {distance} and a key at 0 give another product than one at {distance + shift} and {shift}")
-
-
-def _product(position: Position, q: Tensor, k: Tensor, q_at: int, k_at: int, width: int) -> Tensor:
-    with torch.no_grad():
-        turned = [position.rotate(x[..., :width], position.tables(torch.tensor([[place]]))) for x, place in ((q, q_at), (k, k_at))]
-    return (turned[0] * turned[1]).sum(dim=-1)
+    tables = _tables(position, torch.arange(length)[None])
+    turned = [position.rotate(x[..., :width].expand(-1, -1, length, -1), tables) for x in (q, k)]
+    return turned[0] @ turned[1].transpose(-1, -2)
 
 
 def rotation_keeps_distances_apart(subject: Subject) -> None:
@@ -54,9 +70,8 @@ def rotation_keeps_distances_apart(subject: Subject) -> None:
         return
     position = _position(subject)
     q = torch.randn(1, HEADS, 1, KEYS, generator=torch.Generator().manual_seed(0))
-    width = position.rotary_width(KEYS)
-    near, far = (_product(position, q, q, at, 0, width) for at in (0, 1))
-    if width and torch.allclose(near, far, rtol=1e-4):
+    products = _products(position, q, q, 2)
+    if position.rotary_width(KEYS) and torch.allclose(products[..., 0, 0], products[..., 1, 0], rtol=1e-4):
         raise LawBroken("at distances 0 and 1 a query and a key have the same product")
 
 
@@ -120,6 +135,7 @@ def _tables(position: Position, places: Tensor) -> Tables:
 
 LAWS = (
     Law(traits_tell_what_it_does, once=True),
+    Law(a_refused_cache_says_why),
     Law(rotation_is_relative),
     Law(rotation_keeps_distances_apart),
     Law(bias_is_elementwise),
