@@ -170,7 +170,8 @@ def _attention(chosen: Chosen, d_model: int) -> Part:
     part = plain(chosen)
     if part["type"] not in ("mha", "gqa", "mqa"):
         return part
-    return part | {"type": "gqa", "n_kv_heads": chosen.params.kv_heads, "head_width": chosen.params.width(d_model)}
+    width = chosen.params.width(d_model)
+    return part | {"type": "gqa", "n_kv_heads": chosen.params.kv_heads, "head_width": width, "scale": part["scale"] or width**-0.5}
 
 
 def _ffn(chosen: Chosen, d_model: int) -> Part:

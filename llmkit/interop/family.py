@@ -16,7 +16,7 @@ from llmkit.interop.weights import Rule
 from llmkit.interop.wording import Config
 from llmkit.runtime import load_spec
 
-MODULES = ("llama", "gpt2", "mistral", "qwen2", "smollm3", "mixtral")
+MODULES = ("llama", "gpt2", "mistral", "qwen2", "gpt_neox", "qwen3", "olmo2", "phi3", "smollm3", "mixtral", "qwen3_moe")
 """Files of `families`, the plainest first: of two families that are equally near to a spec, the earlier is named."""
 
 

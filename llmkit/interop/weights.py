@@ -75,14 +75,20 @@ class Stacked(Operation):
         return list(ours[0].unbind())
 
 
+@dataclass(frozen=True)
 class Rotary(Operation):
-    """Rows of heads that are turned: pairs are halves in the file, and neighbours here where the spec says `layout: interleaved`."""
+    """Rows of heads that are turned: pairs are halves in the file, and neighbours here where the spec says `layout: interleaved`.
+
+    first   how many of the tensors are turned: of queries, keys and values the first two
+    """
+
+    first: int = 1
 
     def inward(self, theirs: list[Tensor], shapes: Sequence[Shape], layer: Layer) -> list[Tensor]:
-        return [_repaired(tensor, layer, (2, -1)) for tensor in theirs]
+        return [*(_repaired(tensor, layer, (2, -1)) for tensor in theirs[: self.first]), *theirs[self.first :]]
 
     def outward(self, ours: list[Tensor], layer: Layer) -> list[Tensor]:
-        return [_repaired(tensor, layer, (-1, 2)) for tensor in ours]
+        return [*(_repaired(tensor, layer, (-1, 2)) for tensor in ours[: self.first]), *ours[self.first :]]
 
 
 @dataclass(frozen=True)

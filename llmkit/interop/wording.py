@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,13 +152,23 @@ SCALINGS: dict[str, dict[str, str]] = {
         "beta_fast": "beta_fast",
         "beta_slow": "beta_slow",
         "attention_factor": "attention_factor",
+        "truncate": "truncate",
+    },
+    "dynamic": {"factor": "factor", "original_max_seq_len": "original_max_position_embeddings"},
+    "longrope": {
+        "short_factor": "short_factor",
+        "long_factor": "long_factor",
+        "original_max_seq_len": "original_max_position_embeddings",
+        "factor": "factor",
+        "attention_factor": "attention_factor",
     },
 }
 """Scalings of frequencies: our parameter -> the configuration's, by name."""
 
 
-def rope(parameters: Mapping[str, Any]) -> Part:
-    """A rotary position, from `rope_parameters`."""
+def rope(config: Config, parameters: Config | None = None) -> Part:
+    """A rotary position, from `rope_parameters`: the configuration's, or these of one kind of its layers."""
+    parameters = config["rope_parameters"] if parameters is None else parameters
     kind = parameters.get("rope_type", "default")
     part: Part = {"type": "rope", "theta": parameters["rope_theta"]}
     if parameters.get("partial_rotary_factor", 1.0) != 1.0:
@@ -166,8 +177,26 @@ def rope(parameters: Mapping[str, Any]) -> Part:
         return part
     if kind not in SCALINGS:
         raise UserError(f"config.json: rope_type {kind!r} has no scaling in llmkit; it has {', '.join(SCALINGS)}")
-    values = {own: parameters.get(theirs) for own, theirs in SCALINGS[kind].items()}
-    return part | {"scaling": {"type": kind} | {name: value for name, value in values.items() if value is not None}}
+    values = parameters | _implied(kind, parameters, config["max_position_embeddings"])
+    named = {own: values.get(theirs) for own, theirs in SCALINGS[kind].items()}
+    return part | {"scaling": {"type": kind} | {name: value for name, value in named.items() if value is not None}}
+
+
+def _implied(kind: str, parameters: Config, max_seq_len: int) -> Config:
+    """What a scaling says by leaving it out."""
+    if kind == "dynamic":
+        return {"original_max_position_embeddings": max_seq_len}
+    implied: Config = {}
+    if kind in ("yarn", "longrope") and parameters.get("factor") is None:
+        implied["factor"] = max_seq_len / parameters["original_max_position_embeddings"]
+    if parameters.get("mscale") and parameters.get("mscale_all_dim") and parameters.get("attention_factor") is None:
+        over, under = (_temperature(parameters["factor"], parameters[name]) for name in ("mscale", "mscale_all_dim"))
+        implied["attention_factor"] = over / under
+    return implied
+
+
+def _temperature(factor: float, mscale: float) -> float:
+    return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def rope_parameters(position: Part) -> Config:

@@ -41,6 +41,16 @@ LLAMA3 = {
 YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
 LINEAR = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
 GPT2 = {"vocab_size": VOCAB, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": LENGTH, "bos_token_id": 1, "eos_token_id": 2}
+NEOX = {key: value for key, value in SIZES.items() if key != "num_key_value_heads"}
+LONGROPE = {
+    "max_position_embeddings": 2 * LENGTH,
+    "original_max_position_embeddings": LENGTH,
+    "rope_parameters": {
+        "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.5,
+        "short_factor": [1.0, 1.5, 2.0], "long_factor": [1.0, 4.0, 8.0],
+    },
+}  # fmt: skip
+QWEN3_EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "head_dim": 16}
 EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 2}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,16 +59,33 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {**SIZES, "head_dim": 16}),
     "llama 3.1, tied": ("llama", {**SIZES, "rope_parameters": LLAMA3, "tie_word_embeddings": True, "rms_norm_eps": 1e-5}),
     "llama with biases and linear scaling": ("llama", {**SIZES, "attention_bias": True, "mlp_bias": True, "rope_parameters": LINEAR}),
+    "llama with dynamic scaling": ("llama", {**SIZES, "rope_parameters": {**LINEAR, "rope_type": "dynamic"}}),
     "llama with yarn and another gate": ("llama", {**SIZES, "rope_parameters": YARN, "hidden_act": "gelu"}),
     "mistral": ("mistral", {**SIZES, "head_dim": 16, "sliding_window": 7}),
     "mistral without a window, tied": ("mistral", {**SIZES, "sliding_window": None, "tie_word_embeddings": True}),
     "qwen2": ("qwen2", {**SIZES, "tie_word_embeddings": True}),
     "qwen2 with windows": ("qwen2", {**SIZES, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 2}),
+    "qwen3": ("qwen3", {**SIZES, "head_dim": 16, "tie_word_embeddings": True}),
+    "qwen3 with windows and biases": (
+        "qwen3",
+        {**SIZES, "head_dim": 16, "use_sliding_window": True, "sliding_window": 9, "max_window_layers": 2, "attention_bias": True},
+    ),
+    "olmo2": ("olmo2", {**SIZES, "rope_theta": 500.0}),
+    "olmo2 with one key/value head, tied": ("olmo2", {**SIZES, "num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "gpt_neox": ("gpt_neox", {**NEOX, "rotary_pct": 0.5}),
+    "gpt_neox one branch after the other, tied": (
+        "gpt_neox",
+        {**NEOX, "use_parallel_residual": False, "rotary_pct": 1.0, "attention_bias": False, "tie_word_embeddings": True},
+    ),
+    "phi3": ("phi3", {**SIZES, "sliding_window": 9}),
+    "phi3 with longrope, partly turned, tied": ("phi3", {**SIZES, **LONGROPE, "tie_word_embeddings": True}),
     "smollm3": ("smollm3", {**SIZES, "tie_word_embeddings": True}),
     "smollm3 with windows": (
         "smollm3",
         {**SIZES, "no_rope_layers": [1, 0, 0, 1], "use_sliding_window": True, "sliding_window": 9, "tie_word_embeddings": False},
     ),
+    "qwen3_moe": ("qwen3_moe", {**SIZES, **QWEN3_EXPERTS, "norm_topk_prob": True, "intermediate_size": 4 * 48}),
+    "qwen3_moe with dense layers, tied": ("qwen3_moe", {**SIZES, **QWEN3_EXPERTS, "mlp_only_layers": [0, 3], "tie_word_embeddings": True}),
     "mixtral": ("mixtral", {**SIZES, **EXPERTS, "head_dim": 16}),
     "mixtral with a window, tied": ("mixtral", {**SIZES, **EXPERTS, "sliding_window": 9, "tie_word_embeddings": True}),
 }
@@ -94,6 +121,8 @@ def test_a_model_says_the_same_when_imported_and_every_bit_comes_back_when_expor
     with torch.no_grad():
         expected = theirs(prompts).logits
         torch.testing.assert_close(ours(prompts), expected, atol=1e-4, rtol=1e-4)
+        longest = torch.randint(VOCAB, (1, ours.spec.model.max_seq_len), generator=torch.Generator().manual_seed(2))
+        torch.testing.assert_close(ours(longest), theirs(longest).logits, atol=1e-4, rtol=1e-4)
         continued = theirs.generate(
             prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0
         )

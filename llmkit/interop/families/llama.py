@@ -47,7 +47,7 @@ NORMS = (
 def model_of(config: Config) -> Part:
     return {
         **sizes(config),
-        "position": rope(config["rope_parameters"]),
+        "position": rope(config),
         "block": {
             "attention": heads(config, bias=config["attention_bias"]),
             "ffn": gated(config["hidden_act"], config["intermediate_size"], bias=config["mlp_bias"]),
