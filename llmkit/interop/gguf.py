@@ -25,7 +25,10 @@ def unpacked(source: Path) -> Iterator[Path]:
     if source.suffix != ".gguf":
         raise UserError(f"{str(source)!r} is neither a directory nor a .gguf file; give the directory that holds config.json")
     with TemporaryDirectory(prefix="llmkit-gguf-") as name:
-        _unpack(source, Path(name))
+        try:
+            _unpack(source, Path(name))
+        except (OSError, ValueError, RuntimeError, KeyError, NotImplementedError) as error:
+            raise UserError(f"cannot read {str(source)!r}: {' '.join(str(error).split())}") from error
         yield Path(name)
 
 
