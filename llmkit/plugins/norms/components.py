@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import ConfigDict, Field, model_validator
 
 from llmkit.core.component import Component, Params
 from llmkit.core.hooks import hookimpl
@@ -10,16 +12,39 @@ from llmkit.core.kinds import Kind
 
 
 class RMSNormParams(Params):
-    """Root-mean-square normalisation with a scale."""
+    """Root-mean-square normalisation, with a scale unless refused."""
 
     eps: float = Field(1e-6, gt=0, description="added to the mean square, so that a row of zeros stays finite")
+    scale: bool = Field(True, description="whether each channel is multiplied by a learned scale", examples=[False])
+    zero_centred: bool = Field(
+        False, description="the scale is 1 + weight and weight starts at zero, so that weight decay pulls it to 1 (Gemma)", examples=[True]
+    )
+
+    @model_validator(mode="after")
+    def _what_is_centred_exists(self) -> Self:
+        if self.zero_centred and not self.scale:
+            raise ValueError("zero_centred is about the scale, and scale is false; remove one of them")
+        return self
 
 
 class LayerNormParams(Params):
-    """Layer normalisation with a scale and, unless refused, a bias."""
+    """Layer normalisation with a scale and a bias, unless refused; without either it has no parameters (OLMo 1)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"scale": False, "bias": False}]})
 
     eps: float = Field(1e-5, gt=0, description="added to the variance, so that a constant row stays finite")
-    bias: bool = Field(True, description="whether there is a bias beside the scale", examples=[False])
+    bias: bool = Field(True, description="whether a learned bias is added to each channel", examples=[False])
+    scale: bool = Field(True, description="whether each channel is multiplied by a learned scale")
+
+
+class DynamicTanhParams(Params):
+    """A learned squashing instead of a normalisation."""
+
+    alpha: float = Field(
+        0.5, gt=0, description="the slope that training begins with; the larger the model, the smaller it is to be", examples=[0.8]
+    )
+    scale: bool = Field(True, description="whether each channel is multiplied by a learned scale", examples=[False])
+    bias: bool = Field(True, description="whether a learned bias is added to each channel", examples=[False])
 
 
 class NoNormParams(Params):
@@ -37,6 +62,13 @@ def llmkit_components() -> list[Component]:
             LayerNormParams,
             "llmkit.plugins.norms.layernorm:LayerNorm",
             "(x - mean) / deviation, scaled and shifted (arXiv 1607.06450)",
+        ),
+        Component(
+            Kind.norm,
+            "dyt",
+            DynamicTanhParams,
+            "llmkit.plugins.norms.dyt:DynamicTanh",
+            "tanh(alpha x) with a learned alpha, scaled and shifted (arXiv 2503.10622)",
         ),
         Component(Kind.norm, "none", NoNormParams, "llmkit.plugins.norms.identity:NoNorm", "x as it is"),
     ]

@@ -1,4 +1,11 @@
-"""LayerNorm: y = (x - mean) / sqrt(variance + eps) * weight + bias (Ba, Kiros and Hinton 2016, arXiv 1607.06450)."""
+"""LayerNorm (Ba, Kiros and Hinton 2016, arXiv 1607.06450).
+
+    y = (x - mean(x)) / sqrt(variance(x) + eps) * weight + bias
+
+Without `scale` there is no weight and without `bias` none; with neither it has no parameters (OLMo 1, arXiv 2402.00838).
+
+Shapes: x and y (..., width), weight and bias (width,). Cost: 2 width parameters; about 7 operations a number.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +23,11 @@ class LayerNorm(Norm):
     def __init__(self, params: LayerNormParams, site: Site) -> None:
         super().__init__()
         self.eps = params.eps
-        self.weight = nn.Parameter(torch.ones(site.width))
+        self.shape = (site.width,)
+        self.weight = nn.Parameter(torch.ones(site.width)) if params.scale else None
         self.bias = nn.Parameter(torch.zeros(site.width)) if params.bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """x (..., width) -> (..., width), in the dtype of x."""
-        bias = None if self.bias is None else self.bias.float()
-        return nn.functional.layer_norm(x.float(), self.weight.shape, self.weight.float(), bias, self.eps).to(x.dtype)
+        weight, bias = (None if value is None else value.float() for value in (self.weight, self.bias))
+        return nn.functional.layer_norm(x.float(), self.shape, weight, bias, self.eps).to(x.dtype)
