@@ -20,7 +20,10 @@ class Head(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Hidden states (..., D) -> logits (..., V)."""
-        logits = super().forward(input)
+        return self.finish(super().forward(input))
+
+    def finish(self, logits: Tensor) -> Tensor:
+        """What comes after the product."""
         if self.scale != 1:
             logits = logits * self.scale
         if self.softcap is not None:

@@ -1,0 +1,168 @@
+"""A model made ready to write: in another precision, and with its one-token step compiled.
+
+Decoding one token reads every weight once and computes little, so its time is the time of reading. Two things bring it near that:
+one graph for the whole step, so that little else happens in between; and weights laid out for a matrix times a vector.
+
+Measured on two cores with AVX-512, batch 1, cache of 256 (`benchmarks/decoding.py`).
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llmkit.core.interfaces.attention import Caches
+from llmkit.model.decoder import Decoder
+from llmkit.model.head import Head
+
+Precision = Literal["fp32", "bf16", "int8"]
+
+CACHE_STEP = 128
+"""A compiled step is made for one length of the caches: lengths are rounded up to multiples of this, so that few are made."""
+
+ROWS = 4
+"""Up to so many rows, each goes through the weights as a vector; more are a matrix."""
+
+Step = Callable[[Tensor, Tensor, Caches], Tensor]
+
+
+class Decoding:
+    """What `generate` decodes with.
+
+    model      the model itself in fp32, or a copy in the precision asked for
+    precision  fp32, bf16, or int8: weights rounded to 8 bits a number with a scale a row, in bf16 arithmetic (needs `compiled`)
+    compiled   whether one step becomes one graph: it costs some tens of seconds the first time, and pays for long texts. A machine
+               without a C++ compiler goes on without, with a warning
+    """
+
+    def __init__(self, model: Decoder, *, precision: Precision = "fp32", compiled: bool = False) -> None:
+        if precision == "int8" and not compiled:
+            raise ValueError("int8 weights are unpacked in the compiled step: give compiled=True")
+        self.model = model if precision == "fp32" else _as_bf16(model, rounded=precision == "int8")
+        self.compiled = compiled and next(model.parameters()).device.type != "meta"
+        self._stepping = _packed(self.model, int8=precision == "int8") if self.compiled and _on_cpu(model) else self.model
+        self._step: Step = torch.compile(self._whole_step, dynamic=False) if self.compiled else self._whole_step
+
+    def length(self, needed: int) -> int:
+        """How long the caches should be for so many positions."""
+        return -(-needed // CACHE_STEP) * CACHE_STEP if self.compiled else needed
+
+    def step(self, ids: Tensor, positions: Tensor, caches: Caches) -> Tensor:
+        """The next logits (B, V) after one more token a row: ids and positions (B, 1), -1 where a row has ended."""
+        try:
+            return self._step(ids, positions, caches)
+        except Exception as error:
+            if not _is_of_the_compiler(error):
+                raise
+            warnings.warn(f"the step could not be compiled and runs as it is, more slowly: {_first_line(error)}", stacklevel=2)
+            self.compiled, self._stepping, self._step = False, self.model, self._whole_step
+            return self._step(ids, positions, caches)
+
+    def _whole_step(self, ids: Tensor, positions: Tensor, caches: Caches) -> Tensor:
+        logits: Tensor = self._stepping(ids, positions=positions, caches=caches)
+        return logits[:, -1]
+
+
+class PackedLinear(nn.Module):
+    """y = finish(W x + b), x (..., in) -> (..., out), for few rows at a time, with W laid out in blocks: (out / n, in, n).
+
+    A block's n outputs fill vector registers and its weights lie in the order in which they are read, so that the compiler's
+    loop is one multiplication and one addition a weight, without adding up across a register. In int8 a weight is a byte
+    that is multiplied by its row's scale at the end.
+
+    finish  what the layer does to its result: a head's scale and soft-cap
+    """
+
+    def __init__(self, linear: nn.Linear, finish: Callable[[Tensor], Tensor] | None, *, int8: bool) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        self.out = linear.out_features
+        self.finish = finish
+        self.block = 16 if int8 or weight.dtype is torch.float32 else 32
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+        self.register_buffer("scale", None)
+        if int8:
+            weight, scale = quantised(weight)
+            self.scale = scale
+        # Rows that fill the last block are zeros, and are cut off again.
+        weight = F.pad(weight, (0, 0, 0, -self.out % self.block))
+        self.register_buffer("weight", weight.view(-1, self.block, linear.in_features).transpose(1, 2).contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (..., in) -> (..., out)."""
+        rows = x.reshape(-1, x.shape[-1])
+        y = torch.stack([self._vector(row) for row in rows]) if len(rows) <= ROWS else self._matrix(rows)
+        if self.bias is not None:
+            y = y + self.bias
+        y = y.to(x.dtype).view(*x.shape[:-1], self.out)
+        return y if self.finish is None else self.finish(y)
+
+    def _vector(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight  # type: ignore[assignment]
+        y = (weight.float() * x.float()[:, None]).sum(dim=1).flatten()[: self.out]
+        return y if self.scale is None else y * self.scale
+
+    def _matrix(self, x: Tensor) -> Tensor:
+        weight: Tensor = self.weight  # type: ignore[assignment]
+        y = F.linear(x, weight.transpose(1, 2).flatten(0, 1)[: self.out].to(x.dtype))
+        return y if self.scale is None else y * self.scale
+
+
+def quantised(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """(out, in) -> int8 (out, in) and the fp32 scale of each row (out,): weight = int8 * scale, the largest of a row being 127."""
+    scale = weight.float().abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
+    return (weight.float() / scale[:, None]).round().to(torch.int8), scale
+
+
+def round_to_int8(model: nn.Module) -> None:
+    """Round the weights that int8 decoding rounds, in place, as they are there: to measure what it loses."""
+    with torch.no_grad():
+        for linear in _linears(model):
+            integers, scale = quantised(linear.weight)
+            # A tied head is rounded by itself: the embedding stays.
+            linear.weight = nn.Parameter((integers * scale[:, None]).to(linear.weight.dtype), requires_grad=False)
+
+
+def _as_bf16(model: Decoder, *, rounded: bool) -> Decoder:
+    made = copy.deepcopy(model).to(torch.bfloat16)
+    made.tie_weights()
+    if rounded:
+        round_to_int8(made)
+    return made
+
+
+def _packed(model: Decoder, *, int8: bool) -> Decoder:
+    """The same model, sharing what is not packed, with every plain linear layer packed."""
+    shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
+    made = copy.deepcopy(model, shared)
+    for parent in list(made.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) in _PLAIN:
+                setattr(parent, name, PackedLinear(child, getattr(child, "finish", None), int8=int8))  # type: ignore[arg-type]
+    return made
+
+
+_PLAIN = (nn.Linear, Head)
+"""Exactly these: a subclass (adapters, another's quantisation) knows better what it does."""
+
+
+def _linears(model: nn.Module) -> list[nn.Linear]:
+    return [module for module in model.modules() if type(module) in _PLAIN]  # type: ignore[misc]
+
+
+def _on_cpu(model: nn.Module) -> bool:
+    return next(model.parameters()).device.type == "cpu"
+
+
+def _is_of_the_compiler(error: Exception) -> bool:
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
