@@ -168,6 +168,8 @@ def _layer(model: ModelSpec, name: str | None, block: BlockSpec) -> Layer:
 
 def _attention(chosen: Chosen, d_model: int) -> Part:
     part = plain(chosen)
+    if part["type"] == "mla":
+        return part | {"scale": part["scale"] or (part["nope_head_width"] + part["rope_head_width"]) ** -0.5}
     if part["type"] not in ("mha", "gqa", "mqa"):
         return part
     width = chosen.params.width(d_model)
@@ -176,6 +178,9 @@ def _attention(chosen: Chosen, d_model: int) -> Part:
 
 def _ffn(chosen: Chosen, d_model: int) -> Part:
     part = plain(chosen)
+    if part.get("bias_rate") is not None:
+        # How fast a bias moves is for training; that there is one is not.
+        part["bias_rate"] = 0.0
     return part | {"d_ff": chosen.params.hidden(d_model)} if "d_ff" in part else part
 
 

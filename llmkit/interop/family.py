@@ -16,7 +16,10 @@ from llmkit.interop.weights import Rule
 from llmkit.interop.wording import Config
 from llmkit.runtime import load_spec
 
-MODULES = ("llama", "gpt2", "mistral", "qwen2", "gpt_neox", "qwen3", "olmo2", "phi3", "smollm3", "mixtral", "qwen3_moe")
+MODULES = (
+    "llama", "gpt2", "mistral", "qwen2", "gpt_neox", "qwen3", "olmo2", "phi3", "smollm3", "gemma", "gemma2", "gemma3",
+    "mixtral", "qwen3_moe", "deepseek_v3",
+)  # fmt: skip
 """Files of `families`, the plainest first: of two families that are equally near to a spec, the earlier is named."""
 
 

@@ -65,6 +65,8 @@ def load_pretrained(directory: str | Path, tokenizer: Mapping[str, Any] | None =
     place = Path(directory)
     config = read_object(place / CONFIG)
     family = family_of_config(config)
+    if "quantization_config" in config:
+        raise UserError(f"{str(place / CONFIG)!r}: the weights are quantised (quantization_config); import the model in bf16 or fp32")
     document = spec_of(config) | ({} if tokenizer is None else {"tokenizer": tokenizer})
     model = build(load_spec(document | {"name": place.resolve().name}), device="meta").to_empty(device="cpu")
     model.tie_weights()

@@ -54,15 +54,16 @@ class Joined(Operation):
 
 
 class JoinedByHead(Operation):
-    """Queries, keys and values are one tensor in the file, head by head: q, k, v of the first head, then of the second (GPT-NeoX)."""
+    """Several of ours are one tensor in the file, head by head: all parts of the first head, then of the second (GPT-NeoX, DeepSeek)."""
 
     def inward(self, theirs: list[Tensor], shapes: Sequence[Shape], layer: Layer) -> list[Tensor]:
-        heads = torch.unflatten(theirs[0], 0, (layer.attention["n_heads"], len(shapes), -1))
-        return [part.flatten(0, 1) for part in heads.unbind(1)]
+        count = layer.attention["n_heads"]
+        heads = torch.unflatten(theirs[0], 0, (count, -1))
+        return [part.flatten(0, 1) for part in torch.split(heads, [shape[0] // count for shape in shapes], dim=1)]
 
     def outward(self, ours: list[Tensor], layer: Layer) -> list[Tensor]:
         heads = [torch.unflatten(tensor, 0, (layer.attention["n_heads"], -1)) for tensor in ours]
-        return [torch.stack(heads, dim=1).flatten(0, 2)]
+        return [torch.cat(heads, dim=1).flatten(0, 1)]
 
 
 class Stacked(Operation):

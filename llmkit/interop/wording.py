@@ -190,12 +190,13 @@ def _implied(kind: str, parameters: Config, max_seq_len: int) -> Config:
     if kind in ("yarn", "longrope") and parameters.get("factor") is None:
         implied["factor"] = max_seq_len / parameters["original_max_position_embeddings"]
     if parameters.get("mscale") and parameters.get("mscale_all_dim") and parameters.get("attention_factor") is None:
-        over, under = (_temperature(parameters["factor"], parameters[name]) for name in ("mscale", "mscale_all_dim"))
+        over, under = (temperature(parameters["factor"], parameters[name]) for name in ("mscale", "mscale_all_dim"))
         implied["attention_factor"] = over / under
     return implied
 
 
-def _temperature(factor: float, mscale: float) -> float:
+def temperature(factor: float, mscale: float) -> float:
+    """YaRN's, for a context so much longer."""
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 

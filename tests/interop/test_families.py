@@ -51,6 +51,12 @@ LONGROPE = {
     },
 }  # fmt: skip
 QWEN3_EXPERTS = {"num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 40, "head_dim": 16}
+GEMMA3_LAYERS = ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"]
+DEEPSEEK = {
+    **SIZES, "num_key_value_heads": 4, "q_lora_rank": 20, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 10,
+    "v_head_dim": 14, "n_routed_experts": 8, "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2, "moe_intermediate_size": 24,
+    "n_shared_experts": 2, "first_k_dense_replace": 1, "num_nextn_predict_layers": 0,
+}  # fmt: skip
 EXPERTS = {"num_local_experts": 5, "num_experts_per_tok": 2}
 
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -86,18 +92,54 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "qwen3_moe": ("qwen3_moe", {**SIZES, **QWEN3_EXPERTS, "norm_topk_prob": True, "intermediate_size": 4 * 48}),
     "qwen3_moe with dense layers, tied": ("qwen3_moe", {**SIZES, **QWEN3_EXPERTS, "mlp_only_layers": [0, 3], "tie_word_embeddings": True}),
+    "gemma": ("gemma", {**SIZES, "head_dim": 16}),
+    "gemma with one key/value head, untied": ("gemma", {**SIZES, "num_key_value_heads": 1, "head_dim": 16, "tie_word_embeddings": False}),
+    "gemma2": ("gemma2", {**SIZES, "head_dim": 16, "sliding_window": 9, "query_pre_attn_scalar": 20, "attn_logit_softcapping": 5.0}),
+    "gemma2 without soft-caps, untied": (
+        "gemma2",
+        {**SIZES, "head_dim": 16, "attn_logit_softcapping": None, "final_logit_softcapping": None, "tie_word_embeddings": False},
+    ),
+    "gemma3_text": ("gemma3_text", {**SIZES, "head_dim": 16, "sliding_window": 9, "layer_types": GEMMA3_LAYERS}),
+    "gemma3_text with scaling, untied": (
+        "gemma3_text",
+        {
+            **SIZES,
+            "head_dim": 16,
+            "sliding_window": 9,
+            "layer_types": GEMMA3_LAYERS[::-1],
+            "tie_word_embeddings": False,
+            "query_pre_attn_scalar": 20,
+            "rope_parameters": {
+                "full_attention": {**LINEAR, "rope_theta": 500.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+            },
+        },
+    ),
+    "deepseek_v3": ("deepseek_v3", DEEPSEEK),
+    "deepseek_v3 with yarn, halves, straight queries, tied": (
+        "deepseek_v3",
+        {
+            **DEEPSEEK,
+            "q_lora_rank": None,
+            "rope_interleave": False,
+            "tie_word_embeddings": True,
+            "norm_topk_prob": False,
+            "rope_parameters": {**YARN, "mscale": 1.0, "mscale_all_dim": 0.7},
+        },
+    ),
     "mixtral": ("mixtral", {**SIZES, **EXPERTS, "head_dim": 16}),
     "mixtral with a window, tied": ("mixtral", {**SIZES, **EXPERTS, "sliding_window": 9, "tie_word_embeddings": True}),
 }
 
 
 def peaked(model_type: str, settings: dict[str, Any]) -> nn.Module:
-    """Weights so large that attention is no average: a wrong mask or angle then moves the logits."""
+    """Weights so large that attention is no average: a wrong mask or angle then moves the logits. Scales of norms lie around 1."""
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(model_type, **settings))
+    centre = 0.0 if model_type.startswith("gemma") else 1.0
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.25 if parameter.dim() > 1 else 1 + 0.3 * torch.randn_like(parameter))
+            parameter.copy_(torch.randn_like(parameter) * 0.25 if parameter.dim() > 1 else centre + 0.3 * torch.randn_like(parameter))
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):
                 buffer.copy_(torch.randn_like(buffer))
@@ -142,7 +184,7 @@ def assert_says_at_least(after: dict[str, Any], before: dict[str, Any]) -> None:
         if isinstance(value, dict):
             assert_says_at_least(after[key], value)
         elif value is not None and key != "max_window_layers":
-            assert after[key] == value, key
+            assert after[key] == (pytest.approx(value) if isinstance(value, float) else value), key
 
 
 def test_every_family_has_a_case() -> None:

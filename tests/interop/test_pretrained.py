@@ -117,6 +117,10 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **LLAMA}))
     with pytest.raises(UserError, match=r"has neither model\.safetensors nor model\.safetensors\.index\.json"):
         load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **LLAMA, "quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(UserError, match=r"the weights are quantised \(quantization_config\); import the model in bf16 or fp32"):
+        load_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **LLAMA}))
     (tmp_path / "model.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(UserError, match=r"cannot read '.*model\.safetensors'"):
         load_pretrained(tmp_path)

@@ -42,6 +42,7 @@ OPERATIONS: dict[str, tuple[Operation, list[tuple[int, ...]]]] = {
     "transposed and joined": (Then((Transposed(), Joined())), [(4, 6), (2, 6), (2, 6)]),
     "joined by head": (JoinedByHead(), [(HEADS * WIDTH, 6)] * 3),
     "joined biases by head": (JoinedByHead(), [(HEADS * WIDTH,)] * 3),
+    "joined by head, of two widths": (JoinedByHead(), [(HEADS * 4, 6), (HEADS * 5, 6)]),
     "stacked": (Stacked(), [(4, 5, 6)]),
     "rotary": (Rotary(), [(HEADS * WIDTH, D_MODEL)]),
     "rotary bias": (Rotary(), [(HEADS * WIDTH,)]),
