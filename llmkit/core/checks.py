@@ -109,10 +109,9 @@ def _sites(spec: Spec) -> Iterator[Violation]:
         if kind is not Kind.position or EMBEDS in chosen.component.offered(chosen.params):
             yield from _said(chosen, replace(site, address=address))
     for pair in pairs(spec):
-        width = _head_width(pair.attention, model.d_model)
-        if width is not None:
-            heads = int(getattr(pair.attention.params, "n_heads", 1))
-            yield from _said(pair.position, replace(site, width=width, heads=heads, address=pair.position_address))
+        served = position_site(pair.attention, replace(site, address=pair.position_address))
+        if served is not None:
+            yield from _said(pair.position, served)
 
 
 def _said(chosen: Chosen, site: Site) -> Iterator[Violation]:
@@ -120,10 +119,13 @@ def _said(chosen: Chosen, site: Site) -> Iterator[Violation]:
         yield Violation(site.address, message)
 
 
-def _head_width(attention: Chosen, d_model: int) -> int | None:
-    """How many channels of a head the attention hands to its position, where its parameters tell it: `width(d_model)`."""
+def position_site(attention: Chosen, site: Site) -> Site | None:
+    """Where an attention puts its position, in a model of these numbers: its `n_heads`, and the channels of a head that it hands to
+    the position, `width(d_model)`. None where its parameters do not tell."""
     width = getattr(attention.params, "width", None)
-    return int(width(d_model)) if callable(width) else None
+    if not callable(width):
+        return None
+    return replace(site, width=int(width(site.d_model)), heads=int(getattr(attention.params, "n_heads", 1)))
 
 
 def _traits(spec: Spec) -> Iterator[Violation]:

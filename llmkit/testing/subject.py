@@ -8,8 +8,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmkit.core.catalog import Catalog, Entry, Origin
+from llmkit.core.checks import position_site
 from llmkit.core.component import Chosen, Component, Params
 from llmkit.core.kinds import Kind
+from llmkit.core.site import Site
 from llmkit.core.slot import plain
 from llmkit.core.spec import Spec
 from llmkit.runtime import load_spec
@@ -126,10 +128,17 @@ def _partners(component: Component, params: Params, catalog: Catalog) -> Iterato
             if _allowed(position, first, component, params):
                 yield {"position": plain(Chosen(position, first))}
     elif component.kind is Kind.position:
-        for attention in _trusted(Kind.attention, component, catalog):
-            for example in _first_and_windowed(examples(attention, catalog)):
-                if _allowed(component, params, attention, example):
-                    yield {"attention": plain(Chosen(attention, example))}
+        tried = [
+            Chosen(attention, example)
+            for attention in _trusted(Kind.attention, component, catalog)
+            for example in _first_and_windowed(examples(attention, catalog))
+            if _allowed(component, params, attention, example)
+        ]
+        # The small model's own comes first: it is the one that laws about the position alone are proved beside.
+        usual = SMALL["model"]["block"]["attention"]["type"]
+        tried.sort(key=lambda one: one.type != usual)
+        # Where it fits nowhere, the laws say why.
+        yield from ({"attention": plain(chosen)} for chosen in [one for one in tried if _fits(params, one)] or tried)
     elif component.kind in (Kind.norm, Kind.ffn):
         yield from ({"layout": layout} for layout in LAYOUTS)
     else:
@@ -147,6 +156,12 @@ def _allowed(position: Component, its: Params, attention: Component, theirs: Par
     """Whether a spec with both is accepted; an attention that offers nothing takes no stand, and is tried without help alone."""
     needed = position.needed(its)
     return needed <= attention.offered(theirs)
+
+
+def _fits(position: Params, attention: Chosen) -> bool:
+    """Whether the position says nothing against its place in this attention, of the small model."""
+    site = position_site(attention, Site(WIDTH, WIDTH, LAYERS, 0, LENGTH, 0))
+    return site is None or not any(True for _ in position.check(site))
 
 
 def _trusted(kind: Kind, component: Component, catalog: Catalog) -> Iterator[Component]:
