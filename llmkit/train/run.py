@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.filled import filled, to_yaml
@@ -77,7 +79,17 @@ class RunDirectory:
         `UserError` where a component that is installed cannot read what the run's revision of it wrote.
         """
         known = installed() if catalog is None else catalog
-        return load_spec(self.spec, catalog=known, recorded=revisions(self.load_manifest(), known))
+        return load_spec(self.spec, self._own_files(), catalog=known, recorded=revisions(self.load_manifest(), known))
+
+    def _own_files(self) -> list[str]:
+        """Overrides where the spec names a tokenizer's files that are gone, or lie elsewhere on another machine: the run has a copy."""
+        if not (self.spec.is_file() and self.tokenizer.is_dir()):
+            return []
+        chosen = yaml.safe_load(self.spec.read_text(encoding="utf-8")).get("tokenizer")
+        path = chosen.get("path") if isinstance(chosen, dict) else None
+        if not isinstance(path, str) or Path(path).expanduser().exists():
+            return []
+        return [f"tokenizer.path={json.dumps(str(self.tokenizer.resolve()))}"]
 
     def load_manifest(self) -> dict[str, Any]:
         """What the run recorded about itself; empty where it was killed before it could."""

@@ -80,6 +80,15 @@ def test_what_comes_back_is_what_went_in_tokenizer_and_half_precision_included(p
     assert json.loads((tmp_path / "back/generation_config.json").read_text())["eos_token_id"] == [257, 258]
 
 
+def test_a_run_that_was_moved_reads_its_own_tokenizer(published: Path, tmp_path: Path) -> None:
+    import_run(published, tmp_path / "run")
+    (tmp_path / "run").rename(tmp_path / "elsewhere")
+    tokenizer = llmkit.load_run(tmp_path / "elsewhere").tokenizer
+    assert tokenizer.decode(tokenizer.encode("text")) == "text"
+    export_run(tmp_path / "elsewhere", tmp_path / "back")
+    assert (tmp_path / "back/tokenizer.json").is_file()
+
+
 def test_a_run_without_a_tokenizer_says_how_it_gets_one(published: Path, tmp_path: Path) -> None:
     bare = without_tokenizer(published, tmp_path / "hf")
     import_run(bare, tmp_path / "run")
