@@ -36,12 +36,14 @@ def evaluate_run(
     evals: Evals = None,
     data: Data = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows computed at once; it changes no result beyond rounding.")] = 16,
+    int8: Annotated[bool, typer.Option("--int8", help="Round the weights as `generate --precision int8` does: what does it lose?")] = False,
     as_json: Json = False,
 ) -> None:
     """Run evaluators on a trained run.
 
     Example: llmkit eval runs/tiny --evals perplexity --data notes.txt
     """
+    from llmkit.model.decoding import round_to_int8
     from llmkit.model.device import fastest_device
     from llmkit.model.language_model import ModelLM
     from llmkit.runtime import catalog
@@ -50,6 +52,8 @@ def evaluate_run(
     texts = [read_document(path) for path in data or ()]
     loaded = load_run(run)
     chosen = chosen_evaluators(loaded.spec, evals, catalog())
+    if int8:
+        round_to_int8(loaded.model)
     device = fastest_device()
     lm = ModelLM(
         loaded.model.to(device),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -35,19 +36,23 @@ Step = Callable[[Tensor, Tensor, Caches], Tensor]
 class Decoding:
     """What `generate` decodes with.
 
+    warn       told, once, where the step could not be compiled
     model      the model itself in fp32, or a copy in the precision asked for
     precision  fp32, bf16, or int8: weights rounded to 8 bits a number with a scale a row, in bf16 arithmetic (needs `compiled`)
     compiled   whether one step becomes one graph: it costs some tens of seconds the first time, and pays for long texts. A machine
                without a C++ compiler goes on without, with a warning
     """
 
-    def __init__(self, model: Decoder, *, precision: Precision = "fp32", compiled: bool = False) -> None:
+    def __init__(
+        self, model: Decoder, *, precision: Precision = "fp32", compiled: bool = False, warn: Callable[[str], None] = warnings.warn
+    ) -> None:
         if precision == "int8" and not compiled:
             raise ValueError("int8 weights are unpacked in the compiled step: give compiled=True")
+        self.warn = warn
         self.model = model if precision == "fp32" else _as_bf16(model, rounded=precision == "int8")
         self.compiled = compiled and next(model.parameters()).device.type != "meta"
         self._stepping = _packed(self.model, int8=precision == "int8") if self.compiled and _on_cpu(model) else self.model
-        self._step: Step = torch.compile(self._whole_step, dynamic=False) if self.compiled else self._whole_step
+        self._step: Step = _compile(self._whole_step) if self.compiled else self._whole_step
 
     def length(self, needed: int) -> int:
         """How long the caches should be for so many positions."""
@@ -60,7 +65,7 @@ class Decoding:
         except Exception as error:
             if not _is_of_the_compiler(error):
                 raise
-            warnings.warn(f"the step could not be compiled and runs as it is, more slowly: {_first_line(error)}", stacklevel=2)
+            self.warn(f"the step could not be compiled and runs as it is, more slowly: {_first_line(error)}")
             self.compiled, self._stepping, self._step = False, self.model, self._whole_step
             return self._step(ids, positions, caches)
 
@@ -98,8 +103,9 @@ class PackedLinear(nn.Module):
         """x (..., in) -> (..., out)."""
         rows = x.reshape(-1, x.shape[-1])
         y = torch.stack([self._vector(row) for row in rows]) if len(rows) <= ROWS else self._matrix(rows)
-        if self.bias is not None:
-            y = y + self.bias
+        bias: Tensor | None = self.bias  # type: ignore[assignment]
+        if bias is not None:
+            y = y + bias
         y = y.to(x.dtype).view(*x.shape[:-1], self.out)
         return y if self.finish is None else self.finish(y)
 
@@ -112,6 +118,13 @@ class PackedLinear(nn.Module):
         weight: Tensor = self.weight  # type: ignore[assignment]
         y = F.linear(x, weight.transpose(1, 2).flatten(0, 1)[: self.out].to(x.dtype))
         return y if self.scale is None else y * self.scale
+
+
+def _compile(step: Step) -> Step:
+    # torch counts how often a function was compiled, over all models that use it, and gives up at eight: this one is counted alone.
+    counted_alone = {"isolate_recompiles": True} if "isolate_recompiles" in signature(torch.compile).parameters else {}
+    compiled: Step = torch.compile(step, dynamic=False, **counted_alone)  # type: ignore[call-overload]
+    return compiled
 
 
 def quantised(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.attention import Caches
 from llmkit.model.decoder import Decoder
+from llmkit.model.decoding import Decoding
 
 PREFILL_TOKENS = 2048
 """Prompt tokens read in one forward pass, over all rows: their logits exist at once, and with a large vocabulary would fill the memory."""
@@ -27,65 +29,153 @@ PREFILL_TOKENS = 2048
 OnToken = Callable[[int, int], None]
 """Called with (row, id) as each token is made, in the order of the rows."""
 
+Stops = Callable[[Sequence[int]], bool]
+"""Whether a row ends after these new ids."""
+
 
 def generate(
-    model: Decoder,
+    model: Decoder | Decoding,
     prompts: Sequence[Sequence[int]],
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    min_p: float | None = None,
+    repetition_penalty: float = 1.0,
     seed: int = 0,
     stop_ids: Set[int] = frozenset(),
+    stops: Stops | None = None,
     vocab_limit: int | None = None,
     on_token: OnToken | None = None,
 ) -> list[list[int]]:
     """A completion of every prompt: the new ids, without the prompt and without the token that stopped it.
 
+    model        a `Decoding` decodes in its precision, compiled where it is; a `Decoder` as it is
     temperature  the logits are divided by it; 0 takes the likeliest token
     top_k        of the k likeliest tokens only
     top_p        of the smallest set of likeliest tokens whose probability reaches p only, after top_k (arXiv 1904.09751)
+    min_p        of the tokens at least p times as probable as the likeliest only, after top_p (arXiv 2407.01082)
+    repetition_penalty  logits of tokens that the prompt or the completion has are divided by it where positive and multiplied where
+                 negative, before all else (arXiv 1909.05858); 1 for none
     seed         with the ids of a prompt it decides that row's chances: the other rows do not. Equal prompts differ from each other
     stop_ids     a row ends before any of these
+    stops        called with a row's new ids after each token: the row ends after it where this says so (stop strings)
     vocab_limit  ids from here on are never generated
     on_token     called with (row, id) as each token is made
 
     Raises `UserError` where an argument is out of range, a prompt has no token, or a row would outgrow the model.
     """
-    _check(model, prompts, max_new_tokens, temperature, top_k, top_p)
-    rows: list[list[int]] = [[] for _ in prompts]
+    sampling = Sampling(temperature, top_k, top_p, min_p, repetition_penalty)
+    decoding = model if isinstance(model, Decoding) else Decoding(model)
+    _check(decoding.model, prompts, max_new_tokens)
     if not prompts or max_new_tokens == 0:
-        return rows
-    device = next(model.parameters()).device
-    chances = _chances(seed, prompts)
-    finished = [False] * len(prompts)
-    with evaluating(model):
-        caches = model.new_caches(len(prompts), max(map(len, prompts)) + max_new_tokens)
-        logits = _prefill(model, prompts, caches)
+        return [[] for _ in prompts]
+    with evaluating(decoding.model):
+        rows = _Rows(decoding, prompts, max_new_tokens)
+        choose = _Chooser(sampling, seed, prompts, vocab_limit, rows.device)
+        logits = _prefill(decoding.model, prompts, rows.caches)
         for step in range(max_new_tokens):
-            probabilities, ids = candidates(logits[:, :vocab_limit], temperature=temperature, top_k=top_k, top_p=top_p)
-            uniform = torch.stack([torch.rand((), generator=chance) for chance in chances]).to(device)
-            chosen = draw(probabilities, ids, uniform)
+            chosen = choose(logits)
             for row, token in enumerate(chosen.tolist()):
-                finished[row] = finished[row] or token in stop_ids
-                if finished[row]:
-                    continue
-                rows[row].append(token)
-                if on_token is not None:
-                    on_token(row, token)
-            if all(finished) or step + 1 == max_new_tokens:
+                rows.take(row, token, stop_ids, stops, on_token)
+            if all(rows.finished) or step + 1 == max_new_tokens:
                 break
-            # A finished row goes on as padding: it keeps its place, and the shapes stay.
-            places = [-1 if done else len(prompt) + step for prompt, done in zip(prompts, finished, strict=True)]
-            logits = model(chosen[:, None], positions=torch.tensor(places, device=device)[:, None], caches=caches)[:, -1]
-    return rows
+            logits = decoding.step(chosen[:, None], rows.places(step), rows.caches)
+    return rows.made
 
 
-def candidates(logits: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen, as `generate` says; `UserError` where a value is out of range."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise UserError(f"temperature is {self.temperature:g}; it must be 0 (the likeliest token) or more")
+        if self.top_k is not None and self.top_k < 1:
+            raise UserError(f"top_k is {self.top_k}; it must be 1 or more, or left out to keep all tokens")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"top_p is {self.top_p:g}; it must be above 0 and at most 1")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise UserError(f"min_p is {self.min_p:g}; it must be between 0 and 1")
+        if not (math.isfinite(self.repetition_penalty) and self.repetition_penalty > 0):
+            raise UserError(f"repetition_penalty is {self.repetition_penalty:g}; it must be above 0 (1 is none)")
+
+
+class _Rows:
+    """The completions so far, and the caches that they are read from."""
+
+    def __init__(self, decoding: Decoding, prompts: Sequence[Sequence[int]], new: int) -> None:
+        self.made: list[list[int]] = [[] for _ in prompts]
+        self.finished = [False] * len(prompts)
+        self.device = next(decoding.model.parameters()).device
+        self.lengths = [len(prompt) for prompt in prompts]
+        self.caches = decoding.model.new_caches(len(prompts), decoding.length(max(self.lengths) + new))
+
+    def take(self, row: int, token: int, stop_ids: Set[int], stops: Stops | None, on_token: OnToken | None) -> None:
+        """The next token of a row, unless the row has ended or ends before it."""
+        self.finished[row] = self.finished[row] or token in stop_ids
+        if self.finished[row]:
+            return
+        self.made[row].append(token)
+        if on_token is not None:
+            on_token(row, token)
+        self.finished[row] = stops is not None and stops(self.made[row])
+
+    def places(self, step: int) -> Tensor:
+        """The positions of the tokens just chosen, (B, 1). A finished row goes on as padding: it keeps its place, and the shapes stay."""
+        places = [-1 if done else length + step for done, length in zip(self.finished, self.lengths, strict=True)]
+        return torch.tensor(places, device=self.device)[:, None]
+
+
+class _Chooser:
+    """Takes the next token of every row, by the rules of a `Sampling`."""
+
+    def __init__(
+        self, sampling: Sampling, seed: int, prompts: Sequence[Sequence[int]], vocab_limit: int | None, device: torch.device
+    ) -> None:
+        self.sampling, self.vocab_limit, self.device = sampling, vocab_limit, device
+        self.chances = [] if sampling.temperature == 0 else _chances(seed, prompts)
+        self.prompts = prompts
+        self.seen: Tensor | None = None
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Logits (B, V) -> ids (B,)."""
+        logits = self._penalised(logits[:, : self.vocab_limit])
+        if self.sampling.temperature == 0:
+            chosen = logits.argmax(dim=-1)
+        else:
+            uniform = torch.stack([torch.rand((), generator=chance) for chance in self.chances]).to(self.device)
+            rules = self.sampling
+            kept = candidates(logits, temperature=rules.temperature, top_k=rules.top_k, top_p=rules.top_p, min_p=rules.min_p)
+            chosen = draw(*kept, uniform)
+        if self.seen is not None:
+            self.seen.scatter_(1, chosen[:, None], True)
+        return chosen
+
+    def _penalised(self, logits: Tensor) -> Tensor:
+        penalty = self.sampling.repetition_penalty
+        if penalty == 1:
+            return logits
+        if self.seen is None:
+            self.seen = torch.zeros(logits.shape, dtype=torch.bool, device=self.device)
+            for row, prompt in enumerate(self.prompts):
+                self.seen[row, torch.tensor([token for token in prompt if token < logits.shape[1]], device=self.device)] = True
+        return torch.where(self.seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def candidates(
+    logits: Tensor, *, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None
+) -> tuple[Tensor, Tensor]:
     """The tokens that may come next: logits (B, V) -> probabilities (B, C), likeliest first and 0 where cut, and their ids (B, C).
 
-    They sum to 1 over each row. `top_k` cuts before `top_p` does, and `top_p` never cuts the likeliest.
+    They sum to 1 over each row. `top_k` cuts first, then `top_p`, then `min_p`; none cuts the likeliest.
     """
     if temperature == 0:
         ids = logits.argmax(dim=-1, keepdim=True)
@@ -99,6 +189,9 @@ def candidates(logits: Tensor, *, temperature: float = 1.0, top_k: int | None = 
     if top_p is not None:
         before = probabilities.cumsum(dim=-1) - probabilities
         probabilities = probabilities.masked_fill(before >= top_p, 0)
+    if min_p is not None:
+        probabilities = probabilities.masked_fill(probabilities < min_p * probabilities[:, :1], 0)
+    if top_p is not None or min_p is not None:
         probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
     return probabilities, ids
 
@@ -115,17 +208,9 @@ def draw(probabilities: Tensor, ids: Tensor, uniform: Tensor) -> Tensor:
     return ids.gather(-1, index.minimum(last))[:, 0]
 
 
-def _check(
-    model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None
-) -> None:
+def _check(model: Decoder, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
     if max_new_tokens < 0:
         raise UserError(f"max_new_tokens is {max_new_tokens}; it must be 0 or more")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise UserError(f"temperature is {temperature:g}; it must be 0 (the likeliest token) or more")
-    if top_k is not None and top_k < 1:
-        raise UserError(f"top_k is {top_k}; it must be 1 or more, or left out to keep all tokens")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UserError(f"top_p is {top_p:g}; it must be above 0 and at most 1")
     limit = model.spec.model.max_seq_len
     for row, prompt in enumerate(prompts):
         which = f"prompt {row + 1} of {len(prompts)}" if len(prompts) > 1 else "the prompt"

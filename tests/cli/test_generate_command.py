@@ -17,6 +17,7 @@ from llmkit.cli.generate import Stream, start
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.model.build import build
 from llmkit.model.generate import generate
+from llmkit.model.stop_strings import StopStrings
 from llmkit.train import checkpoint
 from llmkit.train.run import RunDirectory, write_initialised
 
@@ -173,10 +174,49 @@ def test_a_run_that_is_not_there_and_one_without_a_checkpoint_exit_2(llmkit: Any
 def test_streamed_text_is_the_text_and_waits_for_whole_characters(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer: Tokenizer = load_run(run).tokenizer
     text = "é→😀 and plain"
-    stream, steps = Stream(tokenizer), []
+    stream, steps = Stream(tokenizer, StopStrings(tokenizer, [])), []
     for token in tokenizer.encode(text):
         stream(0, token)
         steps.append(capsys.readouterr().out)
     stream.end()
     assert "".join(steps) == text and capsys.readouterr().out == "\n"
     assert steps[:2] == ["", "é"]
+
+
+def test_a_stream_holds_back_what_may_become_a_stop_string(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer: Tokenizer = load_run(run).tokenizer
+    stream, steps = Stream(tokenizer, StopStrings(tokenizer, ["end."])), []
+    for token in tokenizer.encode("an enemy, an end."):
+        stream(0, token)
+        steps.append(capsys.readouterr().out)
+    assert steps[:6] == ["a", "n", " ", "", "", "en"]
+    stream.end()
+    assert "".join(steps) == "an enemy, an "
+
+
+def test_a_completion_ends_before_a_stop_string(llmkit: Any) -> None:
+    options = ("--prompt", "a prompt", "--max-new-tokens", 30, "--temperature", 0, "--json")
+    (free,) = completions(llmkit(*options))
+    stop = free[6:8]
+    assert completions(llmkit(*options, "--stop", stop, "--stop", "\x00nowhere")) == [free[: free.index(stop)]]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_writes_the_same_and_other_precisions_write(llmkit: Any) -> None:
+    options = ("--prompt", "a prompt", "--max-new-tokens", 8, "--temperature", 0, "--json")
+    assert completions(llmkit(*options, "--compile")) == completions(llmkit(*options))
+    assert len(completions(llmkit(*options, "--precision", "bf16"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--min-p", "1.2", "--min-p 1.2 must be between 0 and 1"),
+        ("--repetition-penalty", "0", "--repetition-penalty 0 must be above 0"),
+        ("--stop", "", "a stop string is empty"),
+        ("--precision", "fp8", "fp8"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_the_option(llmkit: Any, option: str, value: str, says: str) -> None:
+    code, _, err = llmkit("--prompt", "a", option, value)
+    assert code == 2 and says in err

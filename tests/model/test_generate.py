@@ -171,6 +171,8 @@ def test_no_prompts_and_no_new_tokens_give_nothing(model: Decoder) -> None:
         ([[1]], {"top_k": 0}, "top_k is 0; it must be 1"),
         ([[1]], {"top_p": 0.0}, "top_p is 0; it must be above 0"),
         ([[1]], {"top_p": 1.5}, "top_p is 1.5"),
+        ([[1]], {"min_p": -0.1}, "min_p is -0.1; it must be between 0 and 1"),
+        ([[1]], {"repetition_penalty": 0.0}, "repetition_penalty is 0; it must be above 0"),
     ],
 )
 def test_a_mistake_is_told_with_its_remedy(model: Decoder, prompts: list[list[int]], options: dict[str, Any], says: str) -> None:
@@ -295,4 +297,31 @@ def test_greedy_equals_transformers_generate() -> None:
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in PROMPTS])
     with torch.no_grad():
         made = theirs.generate(input_ids=ids, attention_mask=mask, max_new_tokens=25, do_sample=False)
+        penalised = theirs.generate(input_ids=ids[3:, -2:], max_new_tokens=25, do_sample=False, repetition_penalty=1.7)
     assert generate(model, PROMPTS, max_new_tokens=25, temperature=0) == made[:, width:].tolist()
+    ours = generate(model, PROMPTS, max_new_tokens=25, temperature=0, repetition_penalty=1.7)
+    assert ours[3:] == penalised[:, 2:].tolist() and ours != made[:, width:].tolist()
+
+
+@given(logits=LOGITS, min_p=st.floats(0.01, 0.99), top_p=st.none() | st.floats(0.01, 0.99))
+@settings(max_examples=50, deadline=None)
+def test_min_p_keeps_what_transformers_keeps(logits: Any, min_p: float, top_p: float | None) -> None:
+    warpers = pytest.importorskip("transformers").generation.logits_process
+    scores = torch.from_numpy(logits).float()
+    if top_p is not None:
+        scores = warpers.TopPLogitsWarper(top_p)(None, scores)
+    expected = warpers.MinPLogitsWarper(min_p)(None, scores).softmax(dim=-1)
+    probabilities, ids = candidates(torch.from_numpy(logits), top_p=top_p, min_p=min_p)
+    found = torch.zeros_like(expected).scatter(1, ids, probabilities)
+    # On the edge of a cut, rounding decides: there the masses differ by one token's.
+    near = (found - expected).abs().amax(dim=1) < 1e-4
+    edges = ((expected == 0) != (found == 0)).any(dim=1)
+    assert bool((near | edges).all()) and edges.float().mean() < 0.5
+
+
+def test_a_row_ends_after_the_token_at_which_it_is_told_to(model: Decoder) -> None:
+    free = generate(model, PROMPTS, max_new_tokens=12, temperature=0)
+    ended = generate(model, PROMPTS, max_new_tokens=12, temperature=0, stops=lambda ids: ids[-1] == free[0][4])
+    assert ended[0] == free[0][: free[0].index(free[0][4]) + 1]
+    for row, whole in zip(ended, free, strict=True):
+        assert row == whole[: whole.index(free[0][4]) + 1 if free[0][4] in whole else None]

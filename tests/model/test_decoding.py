@@ -1,0 +1,115 @@
+"""Decoding made ready: compiled and packed it says what the model says; int8 loses what it is said to lose."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from llmkit import build, load_spec
+from llmkit.model.decoder import Decoder
+from llmkit.model.decoding import Decoding, PackedLinear, quantised, round_to_int8
+from llmkit.model.generate import generate
+
+PROMPTS = [[1, 2, 3], [4], list(range(20, 39)), [7, 7]]
+
+
+def decoder(**changes: Any) -> Decoder:
+    """A model whose logits are far apart, so that rounding in fp32 decides nothing."""
+    block = {
+        "attention": {"type": "gqa", "n_heads": 4, "n_kv_heads": 2, "bias": "qkv", "window": 12},
+        "ffn": {"type": "swiglu", "d_ff": 50},
+    }
+    document = {"d_model": 32, "n_layers": 2, "max_seq_len": 48, "block": block, "logit_softcap": 20.0, **changes}
+    model = build(load_spec({"tokenizer": "bytes", "model": document, "train": {"steps": 1}}), seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(6)
+    return model
+
+
+@pytest.mark.slow
+def test_a_compiled_step_on_packed_weights_writes_what_the_model_writes() -> None:
+    model = decoder()
+    plain = generate(model, PROMPTS, max_new_tokens=25, temperature=0)
+    decoding = Decoding(model, compiled=True)
+    assert generate(decoding, PROMPTS, max_new_tokens=25, temperature=0) == plain
+    assert [generate(decoding, [prompt], max_new_tokens=25, temperature=0)[0] for prompt in PROMPTS[:2]] == plain[:2]
+    assert decoding.compiled
+    assert len({token for row in plain for token in row}) > 10
+
+
+@pytest.mark.slow
+def test_int8_writes_what_the_model_with_rounded_weights_writes_in_bf16() -> None:
+    model = decoder(tie_embeddings=True)
+    made = generate(Decoding(model, precision="int8", compiled=True), PROMPTS, max_new_tokens=12, temperature=0)
+    round_to_int8(model)
+    expected = generate(model, PROMPTS, max_new_tokens=12, temperature=0)
+    # bf16 arithmetic decides near ties otherwise: the first tokens are the same, and most of the others.
+    assert [row[0] for row in made] == [row[0] for row in expected]
+    same = sum(ours == theirs for row, other in zip(made, expected, strict=True) for ours, theirs in zip(row, other, strict=True))
+    assert same > 0.6 * 48
+
+
+def test_bf16_is_a_copy_and_the_model_stays_as_it_was() -> None:
+    model = decoder(tie_embeddings=True)
+    decoding = Decoding(model, precision="bf16")
+    assert decoding.model.head.weight is decoding.model.embedding.weight
+    assert decoding.model.head.weight.dtype is torch.bfloat16 and model.head.weight.dtype is torch.float32
+    assert len(generate(decoding, [[1, 2]], max_new_tokens=5)[0]) == 5
+
+
+@pytest.mark.parametrize("out", [16, 40, 7])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [(3,), (2, 5)])
+def test_a_packed_layer_is_the_layer_whatever_its_width_and_the_rows(out: int, bias: bool, rows: tuple[int, ...]) -> None:
+    linear = nn.Linear(24, out, bias=bias)
+    x = torch.randn(*rows, 24)
+    torch.testing.assert_close(PackedLinear(linear, None, int8=False)(x), linear(x))
+    packed = PackedLinear(linear, torch.tanh, int8=True)
+    round_to_int8(linear)
+    torch.testing.assert_close(packed(x), torch.tanh(linear(x)))
+
+
+def test_rounding_to_int8_keeps_each_rows_largest_weight_and_errs_by_half_a_step() -> None:
+    weight = torch.randn(5, 64) * torch.tensor([[1e-4], [1.0], [50.0], [3.0], [0.0]])
+    integers, scale = quantised(weight)
+    assert integers.dtype is torch.int8
+    back = integers * scale[:, None]
+    assert bool(((back - weight).abs() <= scale[:, None] * 0.5001).all())
+    largest = weight.abs().argmax(dim=1)
+    torch.testing.assert_close(back.gather(1, largest[:, None]), weight.gather(1, largest[:, None]))
+
+
+def test_a_layer_of_anothers_own_is_left_as_it_is() -> None:
+    class Adapted(nn.Linear):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            return super().forward(input) + 1
+
+    model = decoder()
+    ffn: Any = model.blocks[0].ffn
+    ffn.down = Adapted(50, 32, bias=False)
+    packed: Any = Decoding(model, compiled=True)._stepping
+    assert type(packed.blocks[0].ffn.down) is Adapted
+    assert type(packed.blocks[0].ffn.up) is PackedLinear
+
+
+def test_int8_without_a_compiled_step_is_refused() -> None:
+    with pytest.raises(ValueError, match="give compiled=True"):
+        Decoding(decoder(), precision="int8")
+
+
+def test_a_machine_that_cannot_compile_is_told_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import config
+
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setattr(config, "force_disable_caches", True)
+    told: list[str] = []
+    model = decoder()
+    decoding = Decoding(model, compiled=True, warn=told.append)
+    expected = generate(model, PROMPTS, max_new_tokens=8, temperature=0)
+    assert generate(decoding, PROMPTS, max_new_tokens=8, temperature=0) == expected
+    assert len(told) == 1 and "could not be compiled" in told[0]
