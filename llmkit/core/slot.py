@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, LiteralString, Union, get_args, get_origin
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo, ValidationInfo
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from llmkit.core.catalog import Catalog
@@ -31,7 +31,7 @@ class Slot:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_info_plain_validator_function(
             self._validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(plain),
+            serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -72,6 +72,11 @@ def _refusal(kind: LiteralString, reason: str) -> PydanticCustomError:
 def plain(chosen: Chosen) -> dict[str, Any]:
     """A slot as YAML writes it: `type`, then every parameter, nested slots included."""
     return {"type": chosen.type, **chosen.params.model_dump(mode="json")}
+
+
+def _dumped(chosen: Chosen, info: SerializationInfo) -> dict[str, Any]:
+    """As `plain`; and where a dump leaves defaults out, those of nested slots too."""
+    return {"type": chosen.type, **chosen.params.model_dump(mode="json", exclude_defaults=info.exclude_defaults)}
 
 
 def models_at(root: type[BaseModel], parts: Sequence[str], document: Node, catalog: Catalog) -> list[type[BaseModel]]:

@@ -121,6 +121,84 @@ class MQAParams(MHAParams):
         return 1
 
 
+class MLAParams(Params):
+    """Keys and values of all heads are made from one narrow latent a token, and only that is cached, with one turned key."""
+
+    n_heads: PositiveInt = Field(description="heads", examples=[4])
+    q_lora_rank: PositiveInt | None = Field(
+        None, description="channels of the latent that queries are made from; queries come straight from x unless given", examples=[12]
+    )
+    kv_lora_rank: PositiveInt = Field(description="channels of the latent that keys and values are made from; cached", examples=[16])
+    nope_head_width: PositiveInt = Field(description="channels of a head's queries and keys that no position turns", examples=[6])
+    rope_head_width: PositiveInt = Field(
+        description="channels of a head that are turned; their key is one for all heads, and cached", examples=[4]
+    )
+    value_head_width: PositiveInt = Field(description="channels of a head's values", examples=[8, 12])
+    norm: Annotated[Chosen, Slot(Kind.norm)] = Field(description="the norms of the latents; rmsnorm in DeepSeek", examples=["rmsnorm"])
+    scale: float | None = Field(
+        None, gt=0, description="what scores are multiplied by; 1 / sqrt(nope_head_width + rope_head_width) unless given", examples=[0.5]
+    )
+
+    def width(self, d_model: int) -> int:
+        """Channels of a head that its position sees."""
+        return self.rope_head_width
+
+    def check(self, site: Site) -> Iterable[str]:
+        """What the norms say of their place: the latents."""
+        for rank in {self.kv_lora_rank, self.q_lora_rank or self.kv_lora_rank}:
+            yield from site.check("norm", self.norm, width=rank)
+
+    def widened(self, factor: int) -> Self:
+        """More heads of the same widths, and latents as much wider."""
+        rank = self.q_lora_rank and self.q_lora_rank * factor
+        return self.model_copy(update={"n_heads": self.n_heads * factor, "q_lora_rank": rank, "kv_lora_rank": self.kv_lora_rank * factor})
+
+
+class DifferentialParams(Params):
+    """Every head attends twice, and what both ways have in common is subtracted."""
+
+    n_heads: PositiveInt = Field(description="heads; each has two softmaxes, so that half as many as usual cost as much", examples=[2])
+    n_kv_heads: PositiveInt | None = Field(
+        None, description="key and value heads, each with two keys; n_heads, a multiple of it, unless given", examples=[1]
+    )
+    head_width: PositiveInt | None = Field(
+        None, description="channels of each query and key; values have twice as many. d_model / (2 n_heads) unless given", examples=[6]
+    )
+    norm: Annotated[Chosen, Slot(Kind.norm)] = Field(
+        description="the norm of what each head returns; rmsnorm in the paper", examples=["rmsnorm"]
+    )
+    window: PositiveInt | None = Field(
+        None, description="a token sees itself and the window - 1 tokens before it; all unless given", examples=[3]
+    )
+
+    @property
+    def kv_heads(self) -> int:
+        """Key and value heads."""
+        return self.n_kv_heads or self.n_heads
+
+    def width(self, d_model: int) -> int:
+        """Channels of each query and key in a model of this width."""
+        return self.head_width or d_model // (2 * self.n_heads)
+
+    def check(self, site: Site) -> Iterable[str]:
+        """Heads must share the model's width evenly, unless their width is given; and what the norm says of its place."""
+        if self.head_width is None and site.d_model % (2 * self.n_heads):
+            yield f"d_model {site.d_model} is not divisible by 2 n_heads = {2 * self.n_heads}; change one of them, or give head_width"
+        else:
+            yield from site.check("norm", self.norm, width=2 * self.width(site.d_model))
+
+    def widened(self, factor: int) -> Self:
+        """More heads of the same width, in groups as large as before."""
+        shared = self.n_kv_heads and self.n_kv_heads * factor
+        return self.model_copy(update={"n_heads": self.n_heads * factor, "n_kv_heads": shared})
+
+    @model_validator(mode="after")
+    def _groups_are_even(self) -> Self:
+        if self.n_heads % self.kv_heads:
+            raise ValueError(f"n_heads {self.n_heads} is not a multiple of n_kv_heads {self.n_kv_heads}; change one of them")
+        return self
+
+
 @hookimpl
 def llmkit_components() -> list[Component]:
     """Every component of this folder."""
@@ -132,4 +210,20 @@ def llmkit_components() -> list[Component]:
             Kind.attention, "gqa", GQAParams, target, "a key and value head for a group of query heads (arXiv 2305.13245)", offers=offers
         ),
         Component(Kind.attention, "mqa", MQAParams, target, "one key and value head for all query heads (arXiv 1911.02150)", offers=offers),
+        Component(
+            Kind.attention,
+            "mla",
+            MLAParams,
+            "llmkit.plugins.attention.mla:LatentAttention",
+            "keys and values from a narrow latent, which alone is cached (DeepSeek-V2, arXiv 2405.04434)",
+            offers=offers,
+        ),
+        Component(
+            Kind.attention,
+            "differential",
+            DifferentialParams,
+            "llmkit.plugins.attention.differential:DifferentialAttention",
+            "the difference of two softmaxes, so that noise cancels (arXiv 2410.05258)",
+            offers=offers,
+        ),
     ]
