@@ -40,11 +40,11 @@ class LayerNormParams(Params):
 class DynamicTanhParams(Params):
     """A learned squashing instead of a normalisation."""
 
-    alpha: float = Field(
-        0.5, gt=0, description="the slope that training begins with; the larger the model, the smaller it is to be", examples=[0.8]
-    )
-    scale: bool = Field(True, description="whether each channel is multiplied by a learned scale", examples=[False])
-    bias: bool = Field(True, description="whether a learned bias is added to each channel", examples=[False])
+    model_config = ConfigDict(json_schema_extra={"examples": [{"alpha": 0.8, "scale": False, "bias": False}]})
+
+    alpha: float = Field(0.5, gt=0, description="the slope that training begins with; the larger the model, the smaller it is to be")
+    scale: bool = Field(True, description="whether each channel is multiplied by a learned scale")
+    bias: bool = Field(True, description="whether a learned bias is added to each channel")
 
 
 class NoNormParams(Params):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from llmkit.core.component import Component, Params
 from llmkit.core.hooks import hookimpl
@@ -184,10 +184,10 @@ class AlibiParams(Params):
 class T5Params(Params):
     """A learned bias on the scores for every head and every bucket of distances."""
 
-    buckets: int = Field(
-        32, ge=2, description="biases a head: half of them for one distance each, the others for ever wider ranges", examples=[6]
-    )
-    max_distance: PositiveInt = Field(128, description="distances from here on share the last bucket", examples=[20])
+    model_config = ConfigDict(json_schema_extra={"examples": [{"buckets": 6, "max_distance": 20}]})
+
+    buckets: int = Field(32, ge=2, description="biases a head: half of them for one distance each, the others for ever wider ranges")
+    max_distance: PositiveInt = Field(128, description="distances from here on share the last bucket")
 
     @model_validator(mode="after")
     def _ranges_have_room(self) -> Self:

@@ -10,7 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmkit.core.component import Component
 from llmkit.core.errors import UserError
+from llmkit.core.kinds import Kind
 from llmkit.core.site import Site
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
@@ -18,6 +20,7 @@ from llmkit.model.generate import generate
 from llmkit.plugins.positions.components import RopeParams
 from llmkit.plugins.positions.rope import Rope, attention_factor, document_lengths, frequencies
 from llmkit.runtime import catalog, load_spec
+from llmkit.testing import LawBroken, cases
 from llmkit.testing import check as laws_of
 
 
@@ -195,10 +198,50 @@ GROWING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROWING)
 def test_a_scaling_by_length_keeps_every_law_where_most_texts_outgrow_the_original_context(name: str) -> None:
     results = laws_of(catalog().find("position", "rope"), {"scaling": GROWING[name]})
     assert [result for result in results if not result.passed] == []
+
+
+class TakesAnyCache(Rope):
+    """It forgets that cached keys were turned in a shorter text."""
+
+    def refuses_cache(self, max_len: int) -> str | None:
+        return None
+
+
+class LooksAtTheWholeBatch(Rope):
+    """It takes the longest document of the batch for the length of all."""
+
+    def tables(self, positions: torch.Tensor) -> dict[str, torch.Tensor]:
+        longest = super().tables(torch.arange(int(positions.amax()) + 1)[None])
+        return {name: table[0, 0][positions][:, None] for name, table in longest.items()}
+
+
+class RefusesShortCaches(Rope):
+    """It refuses a cache and not a longer one."""
+
+    def refuses_cache(self, max_len: int) -> str | None:
+        return "too short" if max_len < 5 else None
+
+
+@pytest.mark.parametrize(
+    ("cls", "law", "says"),
+    [
+        (TakesAnyCache, "cached_equals_uncached", r"in chunks of \[\d"),
+        (LooksAtTheWholeBatch, "packed_documents_are_separate", "packed in a row differs from itself alone"),
+        (RefusesShortCaches, "a_refused_cache_says_why", "refuses a cache of 3 positions and not one of 5"),
+    ],
+)
+def test_a_scaling_by_length_that_is_careless_breaks_a_law(cls: type[Rope], law: str, says: str) -> None:
+    rotates = frozenset({"rotate"})
+    component = Component(Kind.position, "careless.rope", RopeParams, f"{__name__}:{cls.__name__}", "", needs=rotates, offers=rotates)
+    given = {"careless.rope": [{"scaling": GROWING["dynamic"]}]}
+    case = next(case for case in cases([component], catalog(), given) if case.law.name == law)
+    with pytest.raises(LawBroken, match=says):
+        case()
 
 
 @pytest.mark.parametrize("name", GROWING)
