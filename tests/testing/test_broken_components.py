@@ -207,6 +207,17 @@ class CountsItsSteps(KVCache):
         return keys[:, :, : self.steps], values[:, :, : self.steps], k_pos[:, : self.steps]
 
 
+class SaysNothingBeforehand(KVCache):
+    @property
+    def nbytes(self) -> int:
+        return super().nbytes if (self._positions >= 0).any() else 0
+
+
+class AllocatesLater(MultiHeadAttention):
+    def new_cache(self, batch: int, max_len: int, *, like: Tensor) -> KVCache:
+        return SaysNothingBeforehand(batch, self.kv_heads, self.width, max_len, like=like)
+
+
 class GrowsWithEveryStep(MultiHeadAttention):
     """What the textbook does: the keys so far, one more at every step, and so another shape at every step."""
 
@@ -257,6 +268,7 @@ class DividesByWhatIsSeen(MultiHeadAttention):
         (DividesByWhatIsSeen, "gradients_are_finite", "is not finite: nan"),
         (ReadsItsLayer, "compiles_once", "a forward pass of 2 blocks that are alike were compiled 2 times"),
         (AsksATensor, "forward_asks_no_tensor", "(2, 6) tokens alone: Tensor.item() cannot be called on meta tensors"),
+        (AllocatesLater, "a_cache_holds_what_it_said", "a cache that has read 1 rows of 1 tokens holds"),
         (UnmeasuredCache, "new_cache_needs_no_memory_to_be_measured", "is -1"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,

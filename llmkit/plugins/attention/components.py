@@ -63,8 +63,8 @@ class MHAParams(Params):
         if self.head_width is None and site.d_model % self.n_heads:
             yield (f"d_model {site.d_model} is not divisible by n_heads {self.n_heads}; change one of them, or give head_width")
         elif self.qk_norm is not None:
-            for heads in (self.n_heads, self.kv_heads):
-                yield from site.check("qk_norm", self.qk_norm, width=self.normed(site.d_model, heads))
+            for width in dict.fromkeys(self.normed(site.d_model, heads) for heads in (self.n_heads, self.kv_heads)):
+                yield from site.check("qk_norm", self.qk_norm, width=width)
 
     def normed(self, d_model: int, heads: int) -> int:
         """Channels that `qk_norm` normalises together, of so many heads."""
@@ -145,7 +145,7 @@ class MLAParams(Params):
 
     def check(self, site: Site) -> Iterable[str]:
         """What the norms say of their place: the latents."""
-        for rank in {self.kv_lora_rank, self.q_lora_rank or self.kv_lora_rank}:
+        for rank in dict.fromkeys((self.kv_lora_rank, self.q_lora_rank or self.kv_lora_rank)):
             yield from site.check("norm", self.norm, width=rank)
 
     def widened(self, factor: int) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from llmkit.testing.law import Law, LawBroken
-from llmkit.testing.lawbook.decoder import module_of
+from llmkit.testing.lawbook.decoder import caches_for, module_of
 from llmkit.testing.model import same, tokens
 from llmkit.testing.subject import Subject
 
@@ -41,6 +41,19 @@ def new_cache_needs_no_memory_to_be_measured(subject: Subject) -> None:
             raise LawBroken(f"new_cache({batch}, {length}).nbytes is {cache.nbytes!r}; it must be a whole number of bytes")
 
 
+def a_cache_holds_what_it_said(subject: Subject) -> None:
+    """A cache holds as many bytes after tokens were read as `new_cache` said it would: `build` tells no other number."""
+    for rows, length in ((1, 1), (2, 7)):
+        caches = caches_for(subject.model, rows, length)
+        if caches is None:
+            continue
+        said = [cache.nbytes for cache in caches.layers]
+        subject.logits(tokens(rows, length), caches=caches)
+        held = [cache.nbytes for cache in caches.layers]
+        if held != said:
+            raise LawBroken(f"a cache that has read {rows} rows of {length} tokens holds {held[0]} bytes, and said {said[0]}")
+
+
 def beside_a_rotation_only_distance_matters(subject: Subject) -> None:
     """Beside a position that rotates, the logits are the same wherever the sequence starts: queries and keys are turned alike."""
     position = subject.model.spec.model.position
@@ -59,4 +72,5 @@ LAWS = (
     Law(tokens_are_mixed),
     Law(without_padding_or_packing_the_short_way_is_the_long_way, combined=True),
     Law(new_cache_needs_no_memory_to_be_measured),
+    Law(a_cache_holds_what_it_said),
 )

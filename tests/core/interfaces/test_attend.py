@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pytest
@@ -10,8 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from llmkit.core.interfaces.attention import Caches, Context, KVCache, attend, project, visible
+from llmkit.core.interfaces.attention import (
+    Caches,
+    Context,
+    KVCache,
+    TokenCache,
+    attend,
+    attend_over,
+    is_plain,
+    project,
+    visible,
+)
 from llmkit.core.interfaces.position import PositionHandle, Tables
 
 HEADS, GROUPS, WIDTH = 4, 2, 8
@@ -48,9 +58,10 @@ def naive(
     bias: bool = False,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    scale: float = WIDTH**-0.5,
 ) -> Tensor:
     """One query at a time, over the keys that it may see; zeros for padding."""
-    out = torch.zeros_like(q)
+    out = torch.zeros(*q.shape[:3], v.shape[3])
     for row in range(q.shape[0]):
         for head in range(HEADS):
             group = head * GROUPS // HEADS
@@ -64,7 +75,7 @@ def naive(
                     and (window is None or at - other < window)
                     and (segments is None or segments[row, i] == segments[row, j])
                 ]
-                scores = k[row, group, seen] @ q[row, head, i] / math.sqrt(WIDTH)
+                scores = k[row, group, seen] @ q[row, head, i] * scale
                 if softcap is not None:
                     scores = softcap * torch.tanh(scores / softcap)
                 if bias:
@@ -93,15 +104,17 @@ def padded(lengths: Sequence[int], total: int) -> Tensor:
     bias=st.booleans(),
     softcap=st.none() | st.just(3.0),
     sinks=st.booleans(),
+    scale=st.just(WIDTH**-0.5) | st.just(0.7),
 )
 def test_attend_is_the_naive_attention_for_padded_rows(
-    lengths: list[int], window: int | None, bias: bool, softcap: float | None, sinks: bool
+    lengths: list[int], window: int | None, bias: bool, softcap: float | None, sinks: bool, scale: float
 ) -> None:
     positions = padded(lengths, max(lengths) + 1)
     q, k, v = drawn(*positions.shape)
     sink = torch.linspace(-1, 1, HEADS) if sinks else None
-    found = attend(q, k, v, context(positions), position=FALLING if bias else None, window=window, softcap=softcap, sinks=sink)
-    assert_same(found, naive(q, k, v, positions, window=window, bias=bias, softcap=softcap, sinks=sink), positions)
+    position = FALLING if bias else None
+    found = attend(q, k, v, context(positions), position=position, window=window, scale=scale, softcap=softcap, sinks=sink)
+    assert_same(found, naive(q, k, v, positions, window=window, bias=bias, softcap=softcap, sinks=sink, scale=scale), positions)
 
 
 @settings(max_examples=25, deadline=None)
@@ -136,6 +149,49 @@ def test_cached_attention_is_the_naive_one_however_it_is_cut(data: st.DataObject
         for a, b in pieces
     ]
     assert_same(torch.cat(found, dim=2), naive(q, k, v, positions, window=window, bias=bias), positions)
+
+
+SINKS = torch.tensor([-2.0, 0.0, 1.0, 30.0])
+
+
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize("width", [5, WIDTH, 11])
+@pytest.mark.parametrize("sinks", [None, SINKS])
+@pytest.mark.parametrize("bias", [None, FALLING])
+def test_values_of_any_width_and_sinks_are_the_naive_attention_on_every_path(
+    plain: bool, width: int, sinks: Tensor | None, bias: PositionHandle | None
+) -> None:
+    positions = torch.arange(7).expand(2, 7)
+    q, k, _ = drawn(2, 7)
+    v = torch.randn(2, GROUPS, 7, width)
+    expected = naive(q, k, v, positions, bias=bias is not None, sinks=sinks)
+    assert_same(attend_over(q, k, v, context(positions, plain=plain), bias=bias, sinks=sinks), expected, positions)
+    last = attend_over(q[:, :, 6:], k, v, context(positions[:, 6:]), positions, bias=bias, sinks=sinks)
+    assert_same(last, expected[:, :, 6:], positions[:, 6:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fast_way_beside_a_sink_has_the_gradients_of_the_one_written_out(dtype: torch.dtype) -> None:
+    positions = torch.arange(9).expand(2, 9)
+    gradients = []
+    for softcap in (None, 1e6):  # a cap so high is none, and is written out
+        tensors = [x.to(dtype).requires_grad_() for x in (*drawn(2, 9), SINKS.clone())]
+        q, k, v, sinks = tensors
+        attend(q, k, v, context(positions, plain=True), softcap=softcap, sinks=sinks).square().sum().backward()
+        gradients.append([x.grad for x in tensors])
+    tolerance = 1e-3 if dtype is torch.float32 else 0.2
+    for fast, written in zip(*gradients, strict=True):
+        torch.testing.assert_close(fast, written, atol=tolerance, rtol=tolerance)
+
+
+def test_products_are_counted_as_the_mathematics_has_them_not_as_a_kernel_wants_them() -> None:
+    positions = torch.arange(16, device="meta").expand(1, 16)
+    q, k, v = (torch.empty(1, HEADS, 16, width, device="meta") for width in (WIDTH, WIDTH, 5))
+    for sinks in (None, torch.empty(HEADS, device="meta")):
+        counter: FlopCounterMode = FlopCounterMode(display=False)
+        with counter:
+            attend_over(q, k, v, context(positions, plain=True), sinks=sinks)
+        assert counter.get_total_flops() == 2 * HEADS * 16 * 16 * (WIDTH + 5)
 
 
 @pytest.mark.parametrize("window", [None, 4])
@@ -234,6 +290,29 @@ def test_attend_refuses_a_cache_of_another_kind() -> None:
 def test_the_mask_is_the_one_line() -> None:
     mask = visible(torch.tensor([[2, 5]]), torch.tensor([[-1, 0, 2, 3, 5, 6]]), 3)
     assert mask.tolist() == [[[[False, True, True, False, False, False], [False, False, False, True, True, False]]]]
+
+
+def test_a_cache_may_remember_one_tensor_a_token_or_several() -> None:
+    like = torch.zeros((), dtype=torch.bfloat16)
+    for widths in ((5,), (5, 3, 2)):
+        cache = TokenCache(2, 3, widths, 8, like=like)
+        assert cache.nbytes == 2 * 3 * 8 * sum(widths) * 2
+        new = [torch.randn(2, 3, 4, width) for width in widths]
+        held, positions = cache.remember(new, torch.arange(4).expand(2, 4))
+        assert positions[:, :5].tolist() == [[0, 1, 2, 3, -1]] * 2
+        for one, chunk in zip(held, new, strict=True):
+            assert torch.equal(one[:, :, :4], chunk.bfloat16()) and not one[:, :, 4:].any()
+
+
+def test_only_what_is_exactly_a_linear_layer_may_be_read_instead_of_called() -> None:
+    class Adapted(nn.Linear):
+        pass
+
+    hooked = nn.Linear(2, 2)
+    hooked.register_forward_hook(lambda module, arguments, y: y)
+    assert is_plain(nn.Linear(2, 2)) and is_plain(nn.Linear(2, 2, device="meta"))
+    assert not is_plain(Adapted(2, 2)) and not is_plain(hooked) and not is_plain(nn.Identity())
+    assert not is_plain(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2)))
 
 
 def test_projections_of_one_x_are_each_linears_own() -> None:
