@@ -56,7 +56,8 @@ class Decoding:
 
     def length(self, needed: int) -> int:
         """How long the caches should be for so many positions."""
-        return -(-needed // CACHE_STEP) * CACHE_STEP if self.compiled else needed
+        rounded = -(-needed // CACHE_STEP) * CACHE_STEP
+        return rounded if self.compiled and self.model.refuses_cache(rounded) is None else needed
 
     def step(self, ids: Tensor, positions: Tensor, caches: Caches) -> Tensor:
         """The next logits (B, V) after one more token a row: ids and positions (B, 1), -1 where a row has ended."""

@@ -267,9 +267,9 @@ def attend_over(
     k, v = k.to(q.dtype), v.to(q.dtype)
     biased = bias is not None and bias.bias is not None
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    # A sink beside a cache is written out, since the fast way would copy the cache at every step; and on the meta device, where
-    # nothing is computed and products are counted: those that the mathematics has, without what a kernel wants padded.
-    written_out = softcap is not None or (sinks is not None and (cached or q.is_meta)) or (cached and _as_a_loop(q.shape[2], k))
+    # A sink beside a single query is written out, since the fast way would copy the cache at every step; and on the meta device,
+    # where nothing is computed and products are counted: those that the mathematics has, without what a kernel wants padded.
+    written_out = softcap is not None or (sinks is not None and (q.shape[2] == 1 or q.is_meta)) or (cached and _as_a_loop(q.shape[2], k))
     if ctx.plain and not cached and window is None and not biased and not written_out:
         return _fast(q, k, v, None, scale, sinks)
     mask = _mask(ctx, k_pos, window, cached=cached)
