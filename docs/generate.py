@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 import llmkit
 from llmkit.cli import app
-from llmkit.core.component import Component
+from llmkit.cli.plugins_show import documentation, parameters
+from llmkit.core.component import Component, Params
 from llmkit.core.kinds import Kind
 from llmkit.core.spec import BlockSpec, DataSpec, ModelSpec, Pattern, Spec, TrainSpec
+from llmkit.model.count import component_cost
+from llmkit.testing.example_parameters import examples
+from llmkit.testing.subject import LAYERS, LENGTH, WIDTH, Subject, subjects
+
+IN_A_MODEL = (Kind.position, Kind.attention, Kind.norm, Kind.ffn)
 
 REFERENCE = Path(__file__).parent / "reference"
 HEADER = "<!-- written by docs/generate.py; change the code, then run `make docs` -->\n\n"
@@ -65,37 +71,55 @@ def component(one: Component) -> str:
         f"### {one.kind}:{one.name}\n",
         f"{one.summary}\n",
         f"Code: `{one.target}`, revision {one.revision}" + "".join(f"; {trait}" for trait in traits) + "\n",
+        fields(one.params),
     ]
-    return "\n".join(lines) + fields(one.params)
+    if (said := documentation(one.target)) is not None:
+        lines.append(f"```text\n{said}\n```\n")
+    if one.kind in IN_A_MODEL:
+        lines.append(cost(one))
+    return "\n".join(lines)
+
+
+def cost(one: Component) -> str:
+    """What the component takes in one small model that all are put in, so that they compare."""
+    params = examples(one, llmkit.catalog())[0]
+    spec = Subject(one, params, llmkit.catalog(), beside(one, params)).spec()
+    told = component_cost(spec, one.kind, one.name)
+    given = params.model_dump(exclude_defaults=True)
+    with_ = f" with `{', '.join(f'{key}: {value}' for key, value in given.items())}`" if given else ""
+    flops = "" if told.flops_per_token is None else f", {told.flops_per_token:,.0f} FLOPs a token forward"
+    cached = f", {told.kv_cache_bytes_per_token:,} cache bytes a token" if told.kv_cache_bytes_per_token else ""
+    where = f"d_model {WIDTH}, {LAYERS} layers, {LENGTH} tokens"
+    tensors = "".join(f"| `{row.name}` | {' x '.join(map(str, row.shape))} |\n" for row in told.tensors)
+    table = f"\n| tensor | shape |\n|---|---|\n{tensors}" if tensors else ""
+    return f"In a model of {where}{with_}: {told.parameters:,} parameters{flops}{cached}.\n{table}"
+
+
+def beside(one: Component, params: Params) -> Mapping[str, Any]:
+    """The first partner that the laws would try it with: what the traits allow."""
+    return next(iter(subjects(one, params, llmkit.catalog()))).partners
 
 
 def fields(model: type[BaseModel]) -> str:
     """A table of a model's fields."""
-    model.model_rebuild()
-    if not model.model_fields:
-        return "\nNo parameters.\n"
     rows = [
-        f"| `{name}` | {type_name(field.annotation)} | {default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |"
-        for name, field in model.model_fields.items()
+        f"| `{row['name']}` | {escaped(row['type'])} | {'required' if row['required'] else default(row['default'])} "
+        f"| {escaped(row['description'] or '')} |"
+        for row in parameters(model)
     ]
-    return "\n| parameter | type | default | what it is |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+    if not rows:
+        return "No parameters.\n"
+    return "| parameter | type | default | what it is |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
 
 
-def type_name(annotation: Any) -> str:
-    """A type as a person reads it."""
-    text = annotation.__name__ if isinstance(annotation, type) and not getattr(annotation, "__args__", None) else str(annotation)
-    for noise in ("typing.", "llmkit.core.component.", "llmkit.core.spec.", "NoneType"):
-        text = text.replace(noise, "None" if noise == "NoneType" else "")
-    return "`" + text.replace("|", "\\|") + "`"
+def escaped(text: str) -> str:
+    """Text in a table's cell."""
+    return text.replace("|", "\\|")
 
 
-def default(field: Any) -> str:
-    """A field's default, or that it must be given."""
-    if field.default_factory is not None:
-        return f"`{field.default_factory()!r}`"
-    if field.default is PydanticUndefined:
-        return "required"
-    return f"`{field.default!r}`"
+def default(value: Any) -> str:
+    """A default as YAML has it."""
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 def spec() -> str:

@@ -156,8 +156,10 @@ def _packed(model: Decoder, *, int8: bool) -> Decoder:
     shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
     made = copy.deepcopy(model, shared)
     for parent in list(made.modules()):
+        # A module that reads a layer's weights itself, as latent attention absorbs its up-projections, finds them as they were.
+        read = getattr(parent, "reads_weights", ())
         for name, child in list(parent.named_children()):
-            if type(child) in _PLAIN:
+            if type(child) in _PLAIN and name not in read:
                 setattr(parent, name, PackedLinear(child, getattr(child, "finish", None), int8=int8))  # type: ignore[arg-type]
     return made
 

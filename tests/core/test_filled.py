@@ -81,6 +81,7 @@ def test_differences_are_told_by_address_with_nothing_where_one_side_lacks_it():
         "model.block.norm.type": ["rmsnorm", "layernorm"],
         "model.block.norm.eps": [1e-6, 1e-5],
         "model.block.norm.bias": [None, True],
+        "model.block.norm.zero_centred": [False, None],
         "eval.0.type": ["perplexity", None],
         "eval": [None, []],
     }

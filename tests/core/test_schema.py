@@ -52,7 +52,7 @@ def test_a_partial_spec_is_valid_since_layers_below_fill_it(validator, document)
         ({"model": MODEL, "modle": {}}, "$", "'modle' was unexpected"),
         ({"model": {**MODEL, "d_model": "wide"}}, "$.model.d_model", "'wide'"),
         ({"model": {**MODEL, "n_layers": 0}}, "$.model.n_layers", "0"),
-        ({"model": {**MODEL, "norm": "rmsnrom"}}, "$.model.norm", "is not one of ['layernorm', 'none', 'rmsnorm']"),
+        ({"model": {**MODEL, "norm": "rmsnrom"}}, "$.model.norm", "is not one of ['dyt', 'layernorm', 'none', 'rmsnorm']"),
         ({"model": {**MODEL, "norm": {"type": "rmsnorm", "esp": 1}}}, "$.model.norm", "'esp' was unexpected"),
         ({"model": {**MODEL, "norm": {"type": "rmsnorm", "eps": -1}}}, "$.model.norm.eps", "-1"),
         ({"model": {**MODEL, "block": {"layout": "prae"}}}, "$.model.block.layout", "is not one of"),

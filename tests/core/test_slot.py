@@ -44,7 +44,7 @@ def test_a_slot_inside_a_component_is_found_at_its_address_and_written_out_whole
     assert nested == {"model.block.attention.qk_norm": "layernorm", "model.block.attention.more.0": "none"}
     assert plain(spec.model.block.attention) == {
         "type": "zoo.outer",
-        "qk_norm": {"type": "layernorm", "eps": 1e-5, "bias": False},
+        "qk_norm": {"type": "layernorm", "eps": 1e-5, "bias": False, "scale": True},
         "more": [{"type": "none"}],
     }
 
@@ -54,7 +54,7 @@ def test_a_slot_inside_a_component_is_found_at_its_address_and_written_out_whole
     [
         ({"type": "zoo.outer", "qk_norm": {"type": "rmsnorm", "esp": 1}}, "qk_norm.esp", "did you mean 'eps'"),
         ({"type": "zoo.outer", "more": ["none", "nome"]}, "more.1", "did you mean 'none'"),
-        ({"type": "zoo.outer", "more": ["none", {"eps": 1}]}, "more.1", "has no `type`; installed: layernorm, none, rmsnorm"),
+        ({"type": "zoo.outer", "more": ["none", {"eps": 1}]}, "more.1", "has no `type`; installed: dyt, layernorm, none, rmsnorm"),
         ({"type": "zoo.outer", "qk_norm": {"type": "rmsnorm", "eps": "small"}}, "qk_norm.eps", "expected a number, got 'small'"),
     ],
 )

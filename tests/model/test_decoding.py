@@ -97,6 +97,18 @@ def test_a_layer_of_anothers_own_is_left_as_it_is() -> None:
     assert type(packed.blocks[0].ffn.up) is PackedLinear
 
 
+@pytest.mark.slow
+def test_latent_attention_decodes_packed_what_it_decodes_plainly() -> None:
+    attention = {"type": "mla", "n_heads": 4, "kv_lora_rank": 16, "nope_head_width": 6, "rope_head_width": 4, "value_head_width": 8}
+    model = decoder(block={"attention": {**attention, "norm": "rmsnorm"}, "ffn": {"type": "swiglu", "d_ff": 48}})
+    decoding = Decoding(model, compiled=True)
+    packed: Any = decoding._stepping
+    assert type(packed.blocks[0].attention.key_up) is nn.Linear and type(packed.blocks[0].attention.output) is PackedLinear
+    assert generate(decoding, PROMPTS[:1], max_new_tokens=20, temperature=0) == generate(
+        model, PROMPTS[:1], max_new_tokens=20, temperature=0
+    )
+
+
 def test_int8_without_a_compiled_step_is_refused() -> None:
     with pytest.raises(ValueError, match="give compiled=True"):
         Decoding(decoder(), precision="int8")

@@ -65,6 +65,7 @@ class Attention(nn.Module):
     `window` lets the model make the mask once. It declares the position traits that it serves (`rotate`, `bias`) in `offers`.
 
     `residual = ("output.weight",)` names its own parameters that write into the residual stream: an `init` may make those smaller.
+    `reads_weights = ("key_up",)` names linear layers whose weights it reads itself instead of calling them: they are never packed.
 
     FLOPs are counted by running it on the meta device. Where that misses something, a method `flops(length) -> int` says how many
     one forward pass over a sequence takes, a multiply-add as two; it is then not run there.

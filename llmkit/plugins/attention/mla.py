@@ -43,6 +43,7 @@ class LatentCache(TokenCache):
 class LatentAttention(Attention):
     """H heads over latents, (B, T, D) -> (B, T, D)."""
 
+    reads_weights = ("key_up", "value_up")
     residual = ("output.weight",)
 
     def __init__(self, params: MLAParams, site: Site) -> None:
