@@ -34,8 +34,9 @@ imports:
 docs-check:
 	$(BIN)/python docs/generate.py --check
 
+# One thread each: threads of several workers on the same cores wait for each other, spinning, and everything takes several times as long.
 unit:
-	$(BIN)/python -m pytest -n $(WORKERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
 
 docs:
 	$(BIN)/python docs/generate.py

@@ -79,7 +79,7 @@ MISTAKES = {
         "type: mha, n_heads: 4", "type: gqa, n_heads: 4, n_kv_heads: 3", 8, 5, "model.block.attention", "change one of them"
     ),
     "an odd head for a rotary position": Mistake(
-        "n_heads: 4", "n_heads: 4, head_width: 15", 6, 13, "model.position", "make its width even"
+        "n_heads: 4", "n_heads: 4, head_width: 15", 6, 13, "model.position", "make what is turned even"
     ),
     "steps and tokens together": Mistake("  batch_size: 8", "  tokens: 2_000_000", 12, 3, "train.tokens", "excludes 'train.steps'"),
     "neither steps nor tokens": Mistake("steps: 10", "steps: null", 10, 1, "train", "give one of them"),
