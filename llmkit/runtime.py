@@ -81,21 +81,29 @@ def load_located(
     source: Source, overrides: Sequence[str] = (), catalog: Catalog | None = None, recorded: Revisions | None = None
 ) -> LocatedSpec:
     """As `load_spec`, with the document: `document.walk(address.split("."))` tells where a value was set."""
-    known = _or_installed(catalog)
     document = compose(source, overrides, RECIPES)
-    try:
-        spec = Spec.model_validate(document.plain(), context={"catalog": known, "recorded": recorded or {}})
-    except ValidationError as error:
-        raise SpecError(problems_of(error, Spec, document, known)) from None
+    spec = _validated(document, _or_installed(catalog), recorded or {})
     found = [*truths_for_numbers(spec.model_dump(mode="json"), document), *violations_at(spec, document)]
     if found:
         raise SpecError(found)
     return LocatedSpec(spec, document)
 
 
+def unchecked_spec(source: Source) -> Spec:
+    """A spec every slot of which is valid by itself, whether or not they fit together: to be compared, not to be built."""
+    return _validated(compose(source, (), RECIPES), catalog(), {})
+
+
 def violations_at(spec: Spec, document: Node) -> list[Problem]:
     """What is wrong between the slots of a spec, where it was written."""
     return [Problem(document.place_of(one.address), one.address, one.message) for one in violations(spec)]
+
+
+def _validated(document: Node, known: Catalog, recorded: Revisions) -> Spec:
+    try:
+        return Spec.model_validate(document.plain(), context={"catalog": known, "recorded": recorded})
+    except ValidationError as error:
+        raise SpecError(problems_of(error, Spec, document, known)) from None
 
 
 def _or_installed(given: Catalog | None) -> Catalog:

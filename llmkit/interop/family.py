@@ -14,7 +14,7 @@ from llmkit.core.spec import Spec
 from llmkit.interop.anatomy import Anatomy, Disagreement, Part, anatomy, disagreements
 from llmkit.interop.weights import Rule
 from llmkit.interop.wording import Config
-from llmkit.runtime import load_spec
+from llmkit.runtime import unchecked_spec
 
 MODULES = (
     "llama", "gpt2", "mistral", "qwen2", "gpt_neox", "qwen3", "olmo2", "phi3", "smollm3", "gemma", "gemma2", "gemma3",
@@ -54,7 +54,8 @@ class Family:
         What the family's configuration says of the model is read as a spec again: whatever does not come back, it cannot say.
         """
         model = anatomy(spec)
-        back = load_spec({"tokenizer": plain(spec.tokenizer), "model": self.model_of(self.config(model))})
+        # Unchecked: of a spec that is far from it a family says what it can, and that may not fit together.
+        back = unchecked_spec({"tokenizer": plain(spec.tokenizer), "model": self.model_of(self.config(model))})
         return disagreements(model, anatomy(back))
 
 
@@ -68,9 +69,9 @@ def families() -> dict[str, Family]:
 def family_of_config(config: Config) -> Family:
     """The family that a configuration names; `UserError` where there is none."""
     name = config.get("model_type")
-    if name not in families():
+    if not isinstance(name, str) or name not in families():
         raise UserError(f"config.json: model_type {name!r} is not a family that llmkit imports; it knows {', '.join(families())}")
-    return families()[str(name)]
+    return families()[name]
 
 
 def family_of_spec(spec: Spec, preferred: str | None = None) -> Family:

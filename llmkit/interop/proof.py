@@ -67,7 +67,7 @@ def prove(model: Decoder, directory: Path, *, seed: int = 0) -> Proof:
     ids = _prompts(model, seed)
     with evaluating(model):
         ours = model(ids)
-    room = min(NEW, model.spec.model.max_seq_len - ids.shape[1])
+    room = _room(model, ids.shape[1])
     made = torch.tensor(generate(model, ids.tolist(), max_new_tokens=room, temperature=0))
     whole = torch.cat([ids, made.to(ids)], dim=1)
     with reference(directory) as theirs, torch.no_grad():
@@ -86,6 +86,12 @@ def prove(model: Decoder, directory: Path, *, seed: int = 0) -> Proof:
         tolerance=TOLERANCE,
         transformers=transformers().__version__,
     )
+
+
+def _room(model: Decoder, length: int) -> int:
+    """How many tokens can be made after so many: fewer, or none, where a position refuses the cache (LongRoPE beyond its first context)."""
+    room = min(NEW, model.spec.model.max_seq_len - length)
+    return next((new for new in range(room, 0, -1) if model.refuses_cache(length + new) is None), 0)
 
 
 def _prompts(model: Decoder, seed: int) -> Tensor:

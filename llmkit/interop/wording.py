@@ -53,7 +53,7 @@ def heads(config: Config, **more: Any) -> Part:
         "type": "gqa",
         "n_heads": count,
         "n_kv_heads": config.get("num_key_value_heads") or count,
-        "head_width": config.get("head_dim") or config["hidden_size"] // count,
+        "head_width": config.get("head_dim") or config["hidden_size"] // max(count, 1),
         **more,
     }
 
@@ -166,12 +166,15 @@ SCALINGS: dict[str, dict[str, str]] = {
 """Scalings of frequencies: our parameter -> the configuration's, by name."""
 
 
-def rope(config: Config, parameters: Config | None = None) -> Part:
-    """A rotary position, from `rope_parameters`: the configuration's, or these of one kind of its layers."""
+def rope(config: Config, parameters: Config | None = None, *, partial: bool = False) -> Part:
+    """A rotary position, from `rope_parameters`: the configuration's, or these of one kind of its layers.
+
+    partial  whether the family turns a part of each head where it is asked to; transformers' other families do not read the factor
+    """
     parameters = config["rope_parameters"] if parameters is None else parameters
     kind = parameters.get("rope_type", "default")
     part: Part = {"type": "rope", "theta": parameters["rope_theta"]}
-    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
+    if partial and parameters.get("partial_rotary_factor", 1.0) != 1.0:
         part["fraction"] = parameters["partial_rotary_factor"]
     if kind == "default":
         return part
@@ -200,10 +203,10 @@ def temperature(factor: float, mscale: float) -> float:
     return 0.1 * mscale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
-def rope_parameters(position: Part) -> Config:
-    """A rotary position as `rope_parameters`; that of any other position is a plain one."""
+def rope_parameters(position: Part, *, partial: bool = False) -> Config:
+    """A rotary position as `rope_parameters`; that of any other position is a plain one. `partial` as in `rope`."""
     parameters: Config = {"rope_type": "default", "rope_theta": position.get("theta", 10000.0)}
-    if position.get("fraction", 1.0) != 1.0:
+    if partial and position.get("fraction", 1.0) != 1.0:
         parameters["partial_rotary_factor"] = position["fraction"]
     scaling = position.get("scaling", {"type": "none"})
     names = SCALINGS.get(scaling["type"])
@@ -219,6 +222,9 @@ def stack(kinds: Sequence[str], blocks: Mapping[str, Part]) -> Part:
     kinds   the kind of every layer
     blocks  the block of every kind
     """
+    unknown = next((name for name in kinds if name not in blocks), None)
+    if unknown is not None:
+        raise UserError(f"config.json: llmkit has no component for layers of kind {unknown!r}; of this family it reads {', '.join(blocks)}")
     used = {name: blocks[name] for name in dict.fromkeys(kinds)}
     if len(used) == 1:
         return {"block": next(iter(used.values()))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -67,6 +68,8 @@ def export_run(
     """
     if dtype is not None and dtype not in DTYPES:
         raise UserError(f"--dtype {dtype!r} must be one of {', '.join(DTYPES)}")
+    if shard_size is not None and not re.fullmatch(r"\d+(\.\d+)? ?[KMGT]B", shard_size, re.IGNORECASE):
+        raise UserError(f"--shard-size {shard_size!r} is no size; write a number and KB, MB, GB or TB, such as 2GB")
     loaded = load_run(run)
     chosen = family_of_spec(loaded.spec, _origin(loaded)) if family is None else named_family(loaded.spec, family)
     dtypes = _saved_dtypes(loaded) if dtype is None else _cast(loaded, DTYPES[dtype])
@@ -144,6 +147,7 @@ def _generation(run: Run) -> dict[str, Any]:
 @contextmanager
 def _draft(place: Path) -> Iterator[tuple[Path, Path]]:
     """A directory beside the one that is meant, which gets its name where all went well, and is gone where not."""
+    place = place.resolve()
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise UserError(f"{str(place)!r} is there already and not empty; name a new directory, or empty that one first")
     draft = place.with_name(f".{place.name}.{os.getpid()}.part")

@@ -29,6 +29,7 @@ GPT2: dict[str, Any] = {
     },
     "tie_embeddings": True,
 }
+LONG_ALWAYS = "{type: longrope, short_factor: [1, 1, 1, 1], long_factor: [1, 2, 3, 4], original_max_seq_len: 16, use: long}"
 
 
 def spec(model: dict[str, Any], *overrides: str) -> Spec:
@@ -46,6 +47,8 @@ def spec(model: dict[str, Any], *overrides: str) -> Spec:
         (LLAMA, ("model.block.attention.window=8",), "mistral"),
         (LLAMA, ("model.block.attention.bias=qkv",), "qwen2"),
         (LLAMA, ("model.block.ffn={type: moe, n_experts: 4, n_active: 2}",), "mixtral"),
+        (LLAMA, ("model.block.ffn={type: moe, n_experts: 4, n_active: 2, activation: relu}",), "mixtral"),
+        (LLAMA, ("model.position.fraction=0.5",), "phi3"),
         (GPT2, (), "gpt2"),
         (GPT2, ("model.tie_embeddings=false", "model.block.ffn.d_ff=50"), "gpt2"),
     ],
@@ -69,6 +72,20 @@ def test_initial_values_and_what_else_only_training_reads_are_in_nobodys_way() -
         (LLAMA, "model.embedding_scale=sqrt", "llama", "model.embedding_scale: the spec has 5.65"),
         (LLAMA, "model.init={type: mup, base_width: 16}", "llama", "model.logit_scale: the spec has 0.5, llama has 1.0"),
         (LLAMA, "model.norm=layernorm", "llama", "model.norm: the spec has layernorm, llama has rmsnorm"),
+        (LLAMA, "model.block.attention.scale=2", "llama", "model.block.attention.scale: the spec has 2.0, llama has 0.35"),
+        (LLAMA, f"model.position.scaling={LONG_ALWAYS}", "llama", "model.position.scaling.use: the spec has long, llama has fitting"),
+        (
+            LLAMA,
+            "model.position={fraction: 0.5, scaling: {type: linear, factor: 2}}",
+            "llama",
+            "model.position.fraction: the spec has 0.5, llama has 1.0",
+        ),
+        (
+            LLAMA,
+            "model.position.scaling={type: dynamic, factor: 2, original_max_seq_len: 16}",
+            "llama",
+            "model.position.scaling.original_max_seq_len: the spec has 16, llama has 64",
+        ),
         (GPT2, "model.block.attention.bias=false", "gpt2", "model.block.attention.bias: the spec has False, gpt2 has True"),
         (GPT2, "model.block.norm.bias=false", "gpt2", "model.block.norm.bias: the spec has False, gpt2 has True"),
     ],
@@ -113,5 +130,7 @@ def test_an_import_is_keyed_on_the_model_type_and_never_on_a_name() -> None:
     assert family_of_config({"model_type": "llama", "_name_or_path": "gpt2"}) is families()["llama"]
     with pytest.raises(UserError, match="model_type 'bert' is not a family that llmkit imports"):
         family_of_config({"model_type": "bert"})
+    with pytest.raises(UserError, match=r"model_type \['llama'\] is not a family"):
+        family_of_config({"model_type": ["llama"]})
     with pytest.raises(UserError, match="model_type None"):
         family_of_config({})

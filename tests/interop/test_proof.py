@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from llmkit.model.decoder import Decoder
 pytest.importorskip("transformers")
 
 
-def model() -> Decoder:
+def model(**more: Any) -> Decoder:
     attention = {"type": "gqa", "n_heads": 4, "n_kv_heads": 2, "window": 8}
     document = {
         "tokenizer": "bytes",
@@ -26,6 +27,7 @@ def model() -> Decoder:
             "n_layers": 2,
             "max_seq_len": 96,
             "block": {"attention": attention, "ffn": {"type": "swiglu", "d_ff": 40}},
+            **more,
         },
     }
     built = llmkit.build(llmkit.load_spec(document)).eval()
@@ -55,6 +57,15 @@ def test_a_window_that_is_one_too_wide_fails(tmp_path: Path) -> None:
         block.attention.window = 9
     ours.windows = {9}
     assert not prove(ours, tmp_path).holds
+
+
+@pytest.mark.parametrize(("original", "greedy"), [(16, 0), (32, 16)])
+def test_a_position_that_takes_no_longer_cache_is_proved_as_far_as_it_goes(tmp_path: Path, original: int, greedy: int) -> None:
+    pairs = {"short_factor": [1.0, 1.5, 2.0, 3.0], "long_factor": [1.0, 3.0, 6.0, 8.0]}
+    ours = model(position={"type": "rope", "scaling": {"type": "longrope", **pairs, "original_max_seq_len": original}})
+    save_pretrained(ours, tmp_path)
+    proof = prove(ours, tmp_path)
+    assert proof.holds and proof.greedy_tokens == greedy
 
 
 def test_a_wrong_cache_fails_by_its_greedy_tokens_alone(tmp_path: Path) -> None:

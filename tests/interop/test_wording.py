@@ -54,7 +54,7 @@ PARAMETERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=lambda one: one["rope_type"])
 def test_rope_parameters_come_back_as_they_were(parameters: dict[str, Any]) -> None:
-    back = rope_parameters(rope({"rope_parameters": parameters, "max_position_embeddings": 64}))
+    back = rope_parameters(rope({"rope_parameters": parameters, "max_position_embeddings": 64}, partial=True), partial=True)
     assert {key: back[key] for key in parameters} == parameters
 
 
@@ -73,6 +73,8 @@ def test_what_has_no_component_is_named() -> None:
         gated("tanh", 4)
     with pytest.raises(UserError, match="no network with activation 'tanh'"):
         activation("tanh")
+    with pytest.raises(UserError, match="no component for layers of kind 'chunked_attention'; of this family it reads full_attention"):
+        stack(["full_attention", "chunked_attention"], {"full_attention": {}})
 
 
 @pytest.mark.parametrize("name", ["silu", "gelu", "gelu_pytorch_tanh", "relu2"])

@@ -171,3 +171,19 @@ def test_what_is_there_already_is_never_written_over(published: Path, tmp_path: 
     with pytest.raises(UserError, match=r"neither a directory nor a \.gguf file"):
         import_run(tmp_path / "run/notes.txt", tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_directory_in_which_one_stands_is_a_place_to_write_to(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_initialised(llmkit.load_spec(tiny), tmp_path / "run")
+    (tmp_path / "hf").mkdir()
+    monkeypatch.chdir(tmp_path / "hf")
+    assert export_run(tmp_path / "run", ".").holds
+    assert (tmp_path / "hf/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("size", ["banana", "5", "GB", "-1GB"])
+def test_a_shard_size_that_is_none_is_refused_before_anything_is_read(tmp_path: Path, size: str) -> None:
+    with pytest.raises(UserError, match=f"--shard-size '{size}' is no size; write a number and KB, MB, GB or TB"):
+        export_run(tmp_path / "nowhere", tmp_path / "hf", shard_size=size)

@@ -38,8 +38,8 @@ def config_of(model: Anatomy) -> Config:
     config, first = gemma.config_of(model), model.first.attention
     return config | {
         "hidden_activation": config.pop("hidden_act"),
-        # transformers takes whole numbers only.
-        "query_pre_attn_scalar": round((first.get("scale") or 1.0) ** -2),
+        # transformers takes whole numbers only, and none is nearer to nothing than 1.
+        "query_pre_attn_scalar": max(1, round((first.get("scale") or 1.0) ** -2)),
         "attn_logit_softcapping": first.get("softcap"),
         "final_logit_softcapping": model.logit_softcap,
         "sliding_window": window(model),

@@ -31,7 +31,7 @@ def model_of(config: Config) -> Part:
     ffn = {"type": "mlp", "d_ff": config["intermediate_size"], "activation": activation(config["hidden_act"]), "bias": True}
     return {
         **sizes(config),
-        "position": rope(config),
+        "position": rope(config, partial=True),
         "block": {
             "attention": {"type": "mha", "n_heads": config["num_attention_heads"], "bias": config["attention_bias"]},
             "ffn": ffn,
@@ -47,7 +47,7 @@ def config_of(model: Anatomy) -> Config:
         **sizes_config(model),
         "num_attention_heads": layer.attention.get("n_heads", 1),
         "attention_bias": bool(layer.attention.get("bias", True)),
-        "rope_parameters": {"partial_rotary_factor": 1.0, **rope_parameters(layer.position)},
+        "rope_parameters": {"partial_rotary_factor": 1.0, **rope_parameters(layer.position, partial=True)},
         "hidden_act": activation_name(layer.ffn, "gelu"),
         "intermediate_size": layer.ffn.get("d_ff", 4 * model.d_model),
         "layer_norm_eps": layer.norm.get("eps", 1e-5),

@@ -18,7 +18,8 @@ COUNT, WIDTH = "num_local_experts", "intermediate_size"
 
 
 def model_of(config: Config) -> Part:
-    model = mistral.model_of(config)
+    # The activation is the experts' alone: there is no dense network to have it.
+    model = mistral.model_of(config | {"hidden_act": "silu"})
     ffn = experts(config, COUNT, WIDTH, balance_loss=config["router_aux_loss_coef"])
     return model | {"block": model["block"] | {"ffn": ffn}}
 

@@ -5,11 +5,11 @@ Queries, keys and values are one matrix in the file, and so are a network's gate
 
 from __future__ import annotations
 
-from llmkit.interop.anatomy import Anatomy
+from llmkit.interop.anatomy import Anatomy, Part
 from llmkit.interop.families import llama, mistral
 from llmkit.interop.family import Family
 from llmkit.interop.weights import Joined, Rotary, Rule, Then
-from llmkit.interop.wording import Config
+from llmkit.interop.wording import Config, rope, rope_parameters
 
 FUSED = (
     Rule(
@@ -23,12 +23,19 @@ FUSED = (
 )
 
 
+def model_of(config: Config) -> Part:
+    return mistral.model_of(config) | {"position": rope(config, partial=True)}
+
+
 def config_of(model: Anatomy) -> Config:
-    config = mistral.config_of(model)
+    config, position = mistral.config_of(model), model.first.position
+    # Phi-3 knows no scaling but LongRoPE.
+    scaled = position.get("scaling", {}).get("type") == "longrope"
+    config["rope_parameters"] = rope_parameters(position if scaled else position | {"scaling": {"type": "none"}}, partial=True)
     # A head's width is not written: transformers takes d_model / heads for the lists of LongRoPE, whatever else is said.
     del config["head_dim"]
     original = config["rope_parameters"].get("original_max_position_embeddings")
     return config | ({} if original is None else {"original_max_position_embeddings": original})
 
 
-FAMILY = Family("phi3", "Phi3ForCausalLM", mistral.model_of, config_of, (*llama.ENDS, *FUSED, *llama.NORMS))
+FAMILY = Family("phi3", "Phi3ForCausalLM", model_of, config_of, (*llama.ENDS, *FUSED, *llama.NORMS))

@@ -6,7 +6,7 @@ from llmkit.interop.anatomy import Anatomy, Layer, Part
 from llmkit.interop.families import llama, qwen3
 from llmkit.interop.family import Family
 from llmkit.interop.weights import Rule, Stacked
-from llmkit.interop.wording import Config, experts, experts_config, gate_name, stack, window
+from llmkit.interop.wording import GATES, Config, experts, experts_config, gate_name, stack, window
 
 EXPERTS = (
     Rule("blocks.{layer}.ffn.router.weight", "model.layers.{layer}.mlp.gate.weight"),
@@ -34,7 +34,8 @@ def config_of(model: Anatomy) -> Config:
     config = llama.config_of(model) | experts_config(sparse, COUNT, WIDTH)
     del config["mlp_bias"]
     return config | {
-        "hidden_act": gate_name(dense) if "activation" not in sparse else config["hidden_act"],
+        # One activation for both kinds of layers, so that it has to be a gate's.
+        "hidden_act": config["hidden_act"] if "activation" in sparse and config["hidden_act"] in GATES else gate_name(dense),
         "intermediate_size": dense.get("d_ff", 4 * model.d_model),
         "norm_topk_prob": sparse.get("normalise", True),
         "router_aux_loss_coef": sparse.get("balance_loss", 0.0),

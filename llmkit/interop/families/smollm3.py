@@ -19,7 +19,7 @@ def model_of(config: Config) -> Part:
         size = config["sliding_window"] if kind == SLIDING else None
         attention = heads(config, bias=config["attention_bias"], window=size)
         blocks[name] = block | {"attention": attention, "position": None if turns else "none"}
-    kinds = [NAMES[bool(turns), kind] for turns, kind in zip(config["no_rope_layers"], config["layer_types"], strict=False)]
+    kinds = [NAMES.get((bool(turns), kind), kind) for turns, kind in zip(config["no_rope_layers"], config["layer_types"], strict=False)]
     return model | stack(kinds, blocks)
 
 
