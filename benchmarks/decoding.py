@@ -105,10 +105,22 @@ def litgpt_ways(model: Decoder, shape: dict[str, int]) -> dict[str, Way]:
     except ImportError:
         return {}
     config = Config(
-        name="decoding", block_size=512, padded_vocab_size=VOCABULARY, vocab_size=VOCABULARY, n_layer=shape["n_layers"],
-        n_head=shape["heads"], n_embd=shape["d_model"], rotary_percentage=1.0, parallel_residual=False, bias=False, norm_class_name="RMSNorm", norm_eps=1e-6,
-        mlp_class_name="LLaMAMLP", intermediate_size=shape["d_ff"], n_query_groups=shape["heads"],
-    )  # fmt: skip
+        name="decoding",
+        block_size=512,
+        padded_vocab_size=VOCABULARY,
+        vocab_size=VOCABULARY,
+        n_layer=shape["n_layers"],
+        n_head=shape["heads"],
+        n_query_groups=shape["heads"],
+        n_embd=shape["d_model"],
+        intermediate_size=shape["d_ff"],
+        rotary_percentage=1.0,
+        parallel_residual=False,
+        bias=False,
+        norm_class_name="RMSNorm",
+        norm_eps=1e-6,
+        mlp_class_name="LLaMAMLP",
+    )
     theirs = GPT(config).to(torch.bfloat16).eval()
     theirs.max_seq_length = 256
     theirs.set_kv_cache(batch_size=1)
