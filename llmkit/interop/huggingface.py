@@ -24,7 +24,7 @@ def filled(config: Config) -> Config:
 
     try:
         return dict(hub.AutoConfig.for_model(**config).to_dict())
-    except (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"config.json is refused by transformers {hub.__version__}: {reason}") from error
 

@@ -21,7 +21,7 @@ def unpacked(directory: Path, catalog: Catalog) -> tuple[list[Component], Catalo
     process. `UserError` with what to do where there is no such thing, or where its plugin fails.
     """
     project = _project(directory)
-    points: dict[str, str] = project.get("entry-points", {}).get(GROUP, {})
+    points: dict[str, str] = _table(project, "entry-points", GROUP)
     name = project.get("name", directory.resolve().name)
     if not points:
         raise UserError(
@@ -49,11 +49,18 @@ def _register(host: Host, point: metadata.EntryPoint, origin: Origin) -> None:
 def _project(directory: Path) -> dict[str, Any]:
     file = directory / "pyproject.toml"
     try:
-        project: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8")).get("project", {})
+        return _table(tomllib.loads(file.read_text(encoding="utf-8")), "project")
     except OSError:
         raise UserError(
             f"{str(directory)!r} has no pyproject.toml; give the directory of a package, or begin one with llmkit plugins new"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{str(file)!r} is no TOML: {error}") from None
-    return project
+
+
+def _table(document: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The table of this name; empty where there is none, or something else in its place."""
+    found: Any = document
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -188,16 +188,24 @@ def _warnings(runs: Sequence[Told], found: Sequence[Difference], same_tokens: bo
 def _json(path: Path) -> dict[str, Any]:
     """A JSON file of the run; empty where it has none."""
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return _object(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from error
+
+
+def _object(text: str, *keys: str) -> dict[str, Any]:
+    """A JSON object that has these keys; `ValueError` where it is anything else."""
+    found = json.loads(text)
+    if not isinstance(found, dict) or any(key not in found for key in keys):
+        raise ValueError(f"{text.strip()[:40]!r} is no object{' with ' + ', '.join(keys) if keys else ''}")
+    return found
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics file; a last line that is being written is left out."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return [_object(line, "step", "tokens") for line in lines if line.endswith("\n")]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from error
 

@@ -66,6 +66,7 @@ def test_a_broken_law_exits_2_and_is_a_sentence_with_the_smallest_input(package:
         (INIT, '"my.fall"', '"fall"', "a name must be prefix.name in lower case"),
         ("pyproject.toml", "[project.entry-points.llmkit]", "[project.entry-points.llmkits]", "has no [project.entry-points.llmkit]"),
         ("pyproject.toml", "[project]", "[project", "is no TOML"),
+        ("pyproject.toml", "[project.entry-points.llmkit]", "[project.entry-points]\nllmkit = 3\n[other]", "has no [project.entry"),
     ],
 )  # fmt: skip
 def test_a_package_that_does_not_load_exits_2_with_the_reason(package: Path, file: str, old: str, new: str, says: str) -> None:

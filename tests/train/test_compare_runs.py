@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llmkit.cli.compare import bars
 from llmkit.cli.curves import ticks
+from llmkit.core.errors import UserError
+from llmkit.core.filled import filled, to_yaml
 from llmkit.runtime import load_spec
-from llmkit.train.compare import TRAINING_POINTS, Point, _thinned, spec_differences
+from llmkit.train.compare import TRAINING_POINTS, Point, _thinned, read_run, spec_differences
 
 SPEC = {"tokenizer": "bytes", "model": {"d_model": 64, "n_layers": 2, "max_seq_len": 32}, "train": {"steps": 10}}
 
@@ -51,3 +54,13 @@ def test_ticks_are_round_and_within(low: float, high: float) -> None:
     found = ticks(low, high)
     assert 3 <= len(found) <= 11 and all(low - 1e-9 <= value <= high + 1e-9 for value in found)
     assert np.allclose(np.diff(found), found[1] - found[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("manifest.json", "[]"), ("result.json", "3"), ("metrics.jsonl", "3\n"), ("metrics.jsonl", '{"loss": 1}\n')]
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / "spec.yaml").write_text(to_yaml(filled(load_spec(SPEC))))
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=f"cannot read '.*{file}': .* is no object"):
+        read_run(str(tmp_path))
