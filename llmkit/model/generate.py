@@ -166,7 +166,8 @@ class _Chooser:
         if self.seen is None:
             self.seen = torch.zeros(logits.shape, dtype=torch.bool, device=self.device)
             for row, prompt in enumerate(self.prompts):
-                self.seen[row, torch.tensor([token for token in prompt if token < logits.shape[1]], device=self.device)] = True
+                known = [token for token in prompt if token < logits.shape[1]]
+                self.seen[row, torch.tensor(known, dtype=torch.int64, device=self.device)] = True
         return torch.where(self.seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 

@@ -325,3 +325,8 @@ def test_a_row_ends_after_the_token_at_which_it_is_told_to(model: Decoder) -> No
     assert ended[0] == free[0][: free[0].index(free[0][4]) + 1]
     for row, whole in zip(ended, free, strict=True):
         assert row == whole[: whole.index(free[0][4]) + 1 if free[0][4] in whole else None]
+
+
+def test_a_prompt_of_tokens_that_are_never_generated_is_penalised_for_none(model: Decoder) -> None:
+    limited = generate(model, [[256]], max_new_tokens=1, temperature=0, vocab_limit=256)
+    assert generate(model, [[256]], max_new_tokens=1, temperature=0, vocab_limit=256, repetition_penalty=1.7) == limited
