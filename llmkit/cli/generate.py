@@ -59,7 +59,7 @@ def generate_text(
     no_bos: Annotated[bool, typer.Option("--no-bos", help="Do not begin with the begin-of-text token.")] = False,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after an end token.")] = False,
     precision: Annotated[
-        DecodingPrecision, typer.Option(help="fp32, bf16, or int8: weights of 8 bits, the fastest on a CPU, which loses a little.")
+        DecodingPrecision, typer.Option(help="fp32, bf16, or int8: linear layers of 8 bits, the fastest on a CPU, which loses a little.")
     ] = DecodingPrecision.fp32,
     compiled: Annotated[
         bool, typer.Option("--compile", help="Compile the step: half a minute the first time, several times faster after. int8 always is.")

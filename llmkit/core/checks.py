@@ -27,7 +27,7 @@ def violations(spec: Spec) -> list[Violation]:
         patterns = list(_pattern(spec))
         if patterns:
             return patterns
-    return [*_name(spec), *_vocabulary(spec), *_sites(spec), *_traits(spec), *_training(spec)]
+    return [*_name(spec), *_vocabulary(spec), *_sites(spec), *_traits(spec), *_init(spec), *_training(spec)]
 
 
 def blocks(spec: Spec) -> Iterator[tuple[str, BlockSpec]]:
@@ -157,6 +157,17 @@ EMBEDS = "embed"
 
 BOUNDED = "bounded"
 """Trait of a position that has nothing for a position beyond `max_seq_len`."""
+
+
+def _init(spec: Spec) -> Iterator[Violation]:
+    """Learning rates that an initialisation scales hold for a certain sort of optimizer only."""
+    init, optimizer = spec.model.init, spec.train.optimizer
+    lacking = init.component.needed(init.params) - optimizer.component.offered(optimizer.params)
+    if lacking:
+        yield Violation(
+            "model.init",
+            f"init {init.type!r} needs an optimizer that offers {_listed(lacking)}, and {optimizer.type!r} does not; change one of them",
+        )
 
 
 def _training(spec: Spec) -> Iterator[Violation]:

@@ -114,14 +114,14 @@ def test_int8_without_a_compiled_step_is_refused() -> None:
         Decoding(decoder(), precision="int8")
 
 
-def test_a_machine_that_cannot_compile_is_told_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_compile_is_told_so_and_goes_on() -> None:
     from torch._inductor import config
+    from torch._inductor.utils import fresh_inductor_cache
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setattr(config, "force_disable_caches", True)
     told: list[str] = []
     model = decoder()
     decoding = Decoding(model, compiled=True, warn=told.append)
     expected = generate(model, PROMPTS, max_new_tokens=8, temperature=0)
-    assert generate(decoding, PROMPTS, max_new_tokens=8, temperature=0) == expected
+    with fresh_inductor_cache(), config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        assert generate(decoding, PROMPTS, max_new_tokens=8, temperature=0) == expected
     assert len(told) == 1 and "could not be compiled" in told[0]

@@ -71,6 +71,11 @@ def llmkit_components() -> list[Component]:
             "1 / sqrt(fan in), branch ends by depth, truncated (arXiv 2402.00838)",
         ),
         Component(
-            Kind.init, "mup", MuPParams, "llmkit.plugins.inits.mup:MuP", "learning rates that carry over between widths (arXiv 2203.03466)"
+            Kind.init,
+            "mup",
+            MuPParams,
+            "llmkit.plugins.inits.mup:MuP",
+            "learning rates that carry over between widths (arXiv 2203.03466)",
+            needs=frozenset({"elementwise"}),
         ),
     ]

@@ -18,7 +18,8 @@ class MuP(Init):
         vector                         lr
 
     Every inner width has to grow with d_model (heads, d_ff) and the width of a head to stay: attention then needs no other scale
-    than 1 / sqrt(head width), because that does not change. An optimizer that decays weights by lr * weight_decay
+    than 1 / sqrt(head width), because that does not change. It needs an optimizer whose updates are elementwise (adamw, lion):
+    one that looks at whole matrices has counted their size already. An optimizer that decays weights by lr * weight_decay
     decays matrices by 1 / m less as well. `llmkit build SPEC --coord-check` shows whether activations keep their size.
     """
 

@@ -16,6 +16,9 @@ Rate = Annotated[float, Field(gt=0)]
 WHOLE = frozenset({"whole_matrices"})
 """What an optimizer offers whose update of a matrix depends on all of it."""
 
+ELEMENTWISE = frozenset({"elementwise"})
+"""What an optimizer offers whose update moves every weight by about its learning rate, whatever the size of its matrix."""
+
 
 class OptimizerParams(Params):
     """What every optimizer here takes: which parameters decay is a matter of their role."""
@@ -122,6 +125,7 @@ def llmkit_components() -> list[Component]:
             AdamWParams,
             "llmkit.plugins.optimizers.adamw:AdamW",
             "Adam with decoupled weight decay (arXiv 1711.05101)",
+            offers=ELEMENTWISE,
         ),
         Component(
             Kind.optimizer,
@@ -144,6 +148,7 @@ def llmkit_components() -> list[Component]:
             LionParams,
             "llmkit.plugins.optimizers.lion:Lion",
             "the sign of an interpolated momentum (arXiv 2302.06675)",
+            offers=ELEMENTWISE,
         ),
         Component(
             Kind.optimizer,
@@ -159,5 +164,6 @@ def llmkit_components() -> list[Component]:
             ScheduleFreeParams,
             "llmkit.plugins.optimizers.schedule_free:ScheduleFree",
             "AdamW that averages its weights in place of lowering its learning rate (arXiv 2405.15682)",
+            offers=ELEMENTWISE,
         ),
     ]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import llmkit
+from llmkit.core.errors import UserError
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
 from llmkit.model.init import named_parameters_with_roles
@@ -94,3 +95,10 @@ def test_an_init_changes_no_vector_and_no_other_stream() -> None:
     vectors = [name for name, value in ours.items() if value.dim() == 1]
     assert vectors
     assert all(torch.equal(ours[name], plain[name]) for name in vectors)
+
+
+@pytest.mark.parametrize("optimizer", [{"type": "muon", "adamw_lr": 1e-3}, "adafactor", "sgd"])
+def test_mup_beside_an_optimizer_that_scales_otherwise_is_refused(optimizer: Any) -> None:
+    document = {"d_model": 64, "n_layers": 1, "max_seq_len": 16, "init": {"type": "mup", "base_width": 32}}
+    with pytest.raises(UserError, match=r"model\.init: init 'mup' needs an optimizer that offers elementwise"):
+        llmkit.load_spec({"tokenizer": "bytes", "model": document, "train": {"steps": 1, "optimizer": optimizer}})
