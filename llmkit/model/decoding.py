@@ -2,8 +2,7 @@
 
 Decoding one token reads every weight once and computes little, so its time is the time of reading. Two things bring it near that:
 one graph for the whole step, so that little else happens in between; and weights laid out for a matrix times a vector.
-
-Measured on two cores with AVX-512, batch 1, cache of 256 (`benchmarks/decoding.py`).
+`benchmarks/README.md` has what each brings.
 """
 
 from __future__ import annotations
@@ -50,9 +49,11 @@ class Decoding:
             raise ValueError("int8 weights are unpacked in the compiled step: give compiled=True")
         self.warn = warn
         self.model = model if precision == "fp32" else _as_bf16(model, rounded=precision == "int8")
-        self.compiled = compiled and next(model.parameters()).device.type != "meta"
-        self._stepping = _packed(self.model, int8=precision == "int8") if self.compiled and _on_cpu(model) else self.model
-        self._step: Step = _compile(self._whole_step) if self.compiled else self._whole_step
+        self.compiled = compiled
+        # int8 is rounded from the weights as they were: bf16 in between would round them twice, by up to a step.
+        exact = model if precision == "int8" else self.model
+        self._stepping = _packed(self.model, exact, int8=precision == "int8") if compiled and _on_cpu(model) else self.model
+        self._step: Step = _compile(self._whole_step) if compiled else self._whole_step
 
     def length(self, needed: int) -> int:
         """How long the caches should be for so many positions."""
@@ -144,23 +145,26 @@ def round_to_int8(model: nn.Module) -> None:
 
 
 def _as_bf16(model: Decoder, *, rounded: bool) -> Decoder:
-    made = copy.deepcopy(model).to(torch.bfloat16)
-    made.tie_weights()
+    made = copy.deepcopy(model)
     if rounded:
         round_to_int8(made)
+        return made.to(torch.bfloat16)
+    made = made.to(torch.bfloat16)
+    made.tie_weights()
     return made
 
 
-def _packed(model: Decoder, *, int8: bool) -> Decoder:
-    """The same model, sharing what is not packed, with every plain linear layer packed."""
+def _packed(model: Decoder, exact: Decoder, *, int8: bool) -> Decoder:
+    """The same model, sharing what is not packed, with every plain linear layer packed, from the weights of `exact`."""
     shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
     made = copy.deepcopy(model, shared)
-    for parent in list(made.modules()):
+    for path, parent in list(made.named_modules()):
         # A module that reads a layer's weights itself, as latent attention absorbs its up-projections, finds them as they were.
         read = getattr(parent, "reads_weights", ())
         for name, child in list(parent.named_children()):
             if type(child) in _PLAIN and name not in read:
-                setattr(parent, name, PackedLinear(child, getattr(child, "finish", None), int8=int8))  # type: ignore[arg-type]
+                linear: nn.Linear = exact.get_submodule(f"{path}.{name}" if path else name)  # type: ignore[assignment]
+                setattr(parent, name, PackedLinear(linear, getattr(child, "finish", None), int8=int8))
     return made
 
 
