@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from bigram import Bigram, D, V
+from torch import nn
 from transformers.loss.loss_utils import ForCausalLMLoss
 
 from llmkit.core.interfaces.ffn import Aux
@@ -15,26 +16,6 @@ from llmkit.core.interfaces.objective import IGNORED, Batch
 from llmkit.core.site import Site
 from llmkit.plugins.objectives.causal import Causal
 from llmkit.plugins.objectives.components import CausalParams
-
-V, D = 11, 6
-
-
-class Bigram(nn.Module):
-    """The smallest model with an embedding and a head."""
-
-    def __init__(self, dtype: torch.dtype = torch.float32, aux: Aux | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding = nn.Embedding(V, D, dtype=dtype)
-        self.out = nn.Linear(D, V, bias=False, dtype=dtype)
-        self.aux = aux or Aux({}, {})
-
-    def features(self, batch: Batch) -> tuple[Tensor, Aux]:
-        return self.embedding(batch.ids), self.aux
-
-    def head(self, h: Tensor) -> Tensor:
-        logits: Tensor = self.out(h)
-        return logits
 
 
 @pytest.fixture

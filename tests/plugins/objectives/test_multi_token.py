@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from bigram import Bigram, D, V
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 import llmkit
 from llmkit.core.interfaces.ffn import Aux
@@ -21,26 +22,8 @@ from llmkit.plugins.objectives.components import CausalParams, MultiTokenParams
 from llmkit.plugins.objectives.multi_token import MultiToken, ahead
 from llmkit.train.loop import train
 
-V, D, T = 11, 6, 8
+T = 8
 SITE = Site(d_model=D, width=D, n_layers=1, layer=0, max_seq_len=T, vocab_size=V)
-
-
-class Bigram(nn.Module):
-    """The smallest model with an embedding and a head."""
-
-    def __init__(self, aux: Aux | None = None) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.embedding = nn.Embedding(V, D)
-        self.out = nn.Linear(D, V, bias=False)
-        self.aux = aux or Aux({}, {})
-
-    def features(self, batch: Batch) -> tuple[Tensor, Aux]:
-        return self.embedding(batch.ids), self.aux
-
-    def head(self, h: Tensor) -> Tensor:
-        logits: Tensor = self.out(h)
-        return logits
 
 
 @pytest.fixture
@@ -130,7 +113,7 @@ def test_a_sequence_shorter_than_the_offset_counts_nothing_there(batch: Batch) -
 def test_the_loss_and_the_count_are_those_of_the_causal_objective(batch: Batch) -> None:
     aux = Aux({"blocks.0.ffn.balance": torch.arange(3.0)}, {"blocks.0.ffn.load": torch.ones(4)})
     causal, several = Causal(CausalParams(), SITE), made(2)
-    expected, loss = causal(Bigram(aux), batch), several(Bigram(aux), batch)
+    expected, loss = causal(Bigram(aux=aux), batch), several(Bigram(aux=aux), batch)
     for name, value in expected.metrics.items():
         assert torch.equal(loss.metrics[name], value)
     assert torch.equal(several.count(batch), causal.count(batch))
