@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmkit.core.component import Chosen
     from llmkit.core.interfaces.evaluator import Evaluation
     from llmkit.core.spec import Spec
+    from llmkit.train.run import Run
 
 Evals = Annotated[str | None, typer.Option("--evals", metavar="A,B", help="Evaluators by name; those of the run's spec unless given.")]
 Data = Annotated[
@@ -55,6 +56,7 @@ def evaluate_run(
     if int8:
         round_to_int8(loaded.model)
     device = fastest_device()
+    computing = _as_trained(loaded, device)
     lm = ModelLM(
         loaded.model.to(device),
         loaded.tokenizer,
@@ -65,7 +67,7 @@ def evaluate_run(
     rows = []
     for evaluator in chosen:
         person.print(f"evaluating {evaluator.type} on {_where(loaded.spec, data)}", style="dim", markup=False)
-        with _precision(loaded.spec, device):
+        with computing:
             evaluation: Evaluation = evaluator.make()(lm, texts or validation_documents(loaded.spec))
         rows += [{"evaluator": evaluator.type, **score._asdict()} for score in evaluation.scores]
     if as_json:
@@ -117,12 +119,15 @@ def validation_documents(spec: Spec) -> Iterator[Document]:
     yield from prepare(spec).validation_documents()
 
 
-def _precision(spec: Spec, device: torch.device) -> AbstractContextManager[object]:
-    """As training computed, so that both report the same number; fp16 is fp32 where the device has none."""
+def _as_trained(loaded: Run, device: torch.device) -> AbstractContextManager[object]:
+    """What computes as training did, so that both report the same number, with the weights made ready for it; fp16 is fp32 where the
+    device has none."""
     from llmkit.train import precision
 
-    asked = "fp32" if spec.train.precision == "fp16" and device.type != "cuda" else spec.train.precision
-    return precision.autocast(precision.resolve(asked, device), device)
+    asked = loaded.spec.train.precision
+    became = precision.resolve("fp32" if asked == "fp16" and device.type != "cuda" else asked, device)
+    precision.lowered(loaded.model, became)
+    return precision.autocast(became, device)
 
 
 def _where(spec: Spec, data: Sequence[Path] | None) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 from llmkit.core.component import Chosen
 from llmkit.core.kinds import Kind
 from llmkit.core.slot import Slot
 
 Layout = Literal["pre", "post", "sandwich", "branch_post", "parallel"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "bf16_autocast", "fp16"]
 
 
 class Part(BaseModel):
@@ -92,6 +92,35 @@ class DataSpec(Part):
     cache: str = Field("~/.cache/llmkit", description="directory of prepared tokenizers and token files")
 
 
+class SpikesSpec(Part):
+    """What is done where the loss or the gradient norm is far above what it was, or no number at all."""
+
+    policy: Literal["off", "warn", "skip", "rollback"] = Field(
+        "warn",
+        description="warn: say it and write it into spikes.jsonl. skip: and do not apply that step's update. rollback: and go back to "
+        "the last clean checkpoint, leave out the batches around the spike, learn on, and tell bad data from bad state",
+    )
+    deviations: float = Field(
+        6.0, gt=0, description="a value is anomalous above the mean of those before it plus so many of their standard deviations"
+    )
+    window: int = Field(128, ge=2, description="how many of the latest values the mean is of; anomalous ones are not among them")
+    minimum: int = Field(64, ge=2, description="how many values must have been seen before any is judged")
+    patience: PositiveInt = Field(
+        8, description="anomalous steps in a row that are skipped; then a loss that is a number is the new level, and another is divergence"
+    )
+    margin: PositiveInt = Field(100, description="a checkpoint is clean where it is at least so many steps older than the spike")
+    suspects: PositiveInt = Field(
+        64, description="batches that a rollback leaves out: half of them up to the spike's own, half after it; doubled where it recurs"
+    )
+    rollbacks: PositiveInt = Field(3, description="how often a run goes back at the same place before it has diverged")
+
+    @model_validator(mode="after")
+    def _can_fill_its_window(self) -> Self:
+        if self.minimum > self.window:
+            raise ValueError(f"minimum {self.minimum} is more than the window of {self.window} values ever holds; lower it or widen window")
+        return self
+
+
 class TrainSpec(Part):
     """How the model is trained."""
 
@@ -103,7 +132,11 @@ class TrainSpec(Part):
     objective: Annotated[Chosen, Slot(Kind.objective)] = Field(description="what is minimised")
     optimizer: Annotated[Chosen, Slot(Kind.optimizer)] = Field(description="how")
     schedule: Annotated[Chosen, Slot(Kind.schedule)] = Field(description="the learning rate over the steps")
-    precision: Precision = Field("auto", description="auto is bf16 where the machine computes it fast, else fp32")
+    precision: Precision = Field(
+        "auto",
+        description="auto is bf16 where the machine computes it fast, else fp32. bf16: bf16 weights with fp32 masters; "
+        "bf16_autocast: fp32 weights, products in bf16",
+    )
     grad_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null for none")
     compile: bool = Field(False, description="whether blocks are compiled with torch.compile")
     checkpoint_every: PositiveInt | None = Field(None, description="steps between checkpoints; the last step always leaves one")
@@ -113,8 +146,15 @@ class TrainSpec(Part):
     sample_every: PositiveInt | None = Field(None, description="steps between text samples")
     sample_prompts: list[str] = Field(default_factory=lambda: [""], description="prompts of the text samples")
     sample_tokens: PositiveInt = Field(64, description="tokens of a text sample")
+    spikes: SpikesSpec = Field(default_factory=SpikesSpec, description="what is done where the loss or the gradient jumps")
     trackers: list[str] = Field(default_factory=list, description="accelerate's trackers, such as tensorboard or wandb")
     seed: int = Field(0, ge=0, description="seeds initial values, data order and dropout, each with a stream of its own")
+
+    @model_validator(mode="after")
+    def _can_go_back(self) -> Self:
+        if self.spikes.policy == "rollback" and self.checkpoint_every is None:
+            raise ValueError("spikes.policy rollback needs checkpoints to go back to; give checkpoint_every, or choose warn or skip")
+        return self
 
 
 class Spec(Part):

@@ -63,15 +63,16 @@ class Checkpoint:
                 return f"{name} does not have its checksum"
         return None
 
-    def load_model(self, module: nn.Module, earlier: EarlierNames | None = None) -> None:
-        """Put the saved weights into a model, or into a train step (model and objective). `UserError` where they do not fit.
+    def load_model(self, into: nn.Module | Mapping[str, Tensor], earlier: EarlierNames | None = None) -> None:
+        """Put the saved weights into a model, a train step (model and objective), or tensors by saved key. `UserError` where they do
+        not fit.
 
         earlier  what tensors were called in earlier revisions of their components
         """
         tensors = load_file(self.directory / MODEL)
         renamed = _renamed(tensors, earlier)
         tensors = {renamed.get(name, name): tensor for name, tensor in tensors.items()}
-        for name, parameter in saved_tensors(module).items():
+        for name, parameter in _weights(into).items():
             if name not in tensors:
                 raise UserError(f"checkpoint {str(self.directory)!r} has no weight {name!r}: it is of another model")
             saved = tensors.pop(name)
@@ -105,20 +106,23 @@ class Checkpoint:
 def write(
     directory: Path,
     step: int,
-    module: nn.Module,
+    weights: nn.Module | Mapping[str, Tensor],
     *,
     optimizer: torch.optim.Optimizer | None = None,
     parameters: Sequence[NamedParameter] = (),
     trainer: Mapping[str, Any],
 ) -> Checkpoint:
-    """Write `directory/step-XXXXXXXX`, complete or not at all."""
+    """Write `directory/step-XXXXXXXX`, complete or not at all.
+
+    weights  a module, or tensors by saved key
+    """
     directory.mkdir(parents=True, exist_ok=True)
     _sweep(directory)
     place = directory / f"step-{step:08d}"
     draft = directory / f".{place.name}.{os.getpid()}.part"
     draft.mkdir()
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in saved_tensors(module).items()}, draft / MODEL)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in _weights(weights).items()}, draft / MODEL)
         if optimizer is not None:
             _write_optimizer(draft, optimizer, parameters)
         (draft / TRAINER).write_text(json.dumps({"step": step, **trainer}, indent=2) + "\n")
@@ -182,6 +186,10 @@ def _renamed(saved: Collection[str], earlier: EarlierNames | None) -> dict[str, 
     """Saved name -> name now, of what is saved under an earlier name alone."""
     chosen = ((name, next((old for old in olds if old in saved), None)) for name, olds in (earlier or {}).items() if name not in saved)
     return {old: name for name, old in chosen if old is not None}
+
+
+def _weights(given: nn.Module | Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    return saved_tensors(given) if isinstance(given, nn.Module) else given
 
 
 def saved_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM
@@ -20,26 +20,22 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
 
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.objective import Batch
-from llmkit.core.site import Site
 from llmkit.core.spec import Spec
 from llmkit.data.batches import Batches
 from llmkit.data.prepare import Prepared, prepare
-from llmkit.model.build import build
-from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.runtime import catalog as installed
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
+from llmkit.train.engine import Engine
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
 from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
 from llmkit.train.signals import Interrupted, StopWish
-from llmkit.train.step import TrainStep
 from llmkit.train.validate import sample, validate
 
 
@@ -107,29 +103,16 @@ class Trainer:
             seed=spec.train.seed,
             mask_documents=spec.data.mask_documents,
         )
-        self.model = build(spec)
-        self.root = TrainStep(self.model, _objective(spec))
-        initialise(self.root.objective, spec.model, spec.train.seed, prefix="objective.")
-        self.parameters = named_parameters_with_roles(self.root, spec.model)
-        self.optimizer_component = spec.train.optimizer.make()
+        self.engine = Engine(spec, accelerator)
         self.schedule = spec.train.schedule.make()
-        self.root.to(self.device)
-        optimizer = self.optimizer_component.build(self.parameters)
-        if spec.train.compile:
-            for block in self.model.blocks:
-                block.compile()
-        self.module: nn.Module
-        self.module, self.optimizer = accelerator.prepare(self.root, optimizer)
-        self.scaler = precision.scaler(spec.train.precision, self.device)
         self.done = Progressed()
-        self.per_rank = _share(spec.train.batch_size, accelerator.num_processes)
+        self.per_rank = _share(spec.train.batch_size, self.engine.data_ranks)
         self.micro = min(spec.train.micro_batch_size or self.per_rank, self.per_rank)
 
     def run(self, begin: Start, wish: StopWish) -> dict[str, Any]:
         """Train to the last step, evaluate, and record the result."""
         resumed = self._restore(begin)
-        # What a checkpoint holds are the weights of an evaluation.
-        self.optimizer_component.train_mode()
+        self.engine.train_mode()
         if self.accelerator.is_main_process:
             self._record_start(begin)
         self.accelerator.wait_for_everyone()
@@ -156,23 +139,20 @@ class Trainer:
         began = time.perf_counter()
         step, spec = self.done.step, self.spec
         # Dropout and whatever else draws in forward: keyed by the step, so that resuming needs no history.
-        torch.manual_seed(_step_seed(spec.train.seed, step, self.accelerator.process_index))
+        torch.manual_seed(_step_seed(spec.train.seed, step, self.engine.data_rank))
         items = self.batches.items(step)
         micros = self._micro_batches(items)
-        counted = sum(self.root.objective.count(batch) for batch in micros)
+        counted = sum(self.engine.objective.count(batch) for batch in micros)
         count, interrupts, terminations = world.total(self.accelerator, counted, wish.signal == SIGINT, wish.signal == SIGTERM)
         if count == 0:
             raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
         rate = self._set_learning_rate(step)
-        losses = [self._backward(batch, count, last=index == len(micros) - 1) for index, batch in enumerate(micros)]
-        norm = self._clip()
-        stats = _summed([stats for _, stats in losses])
-        (loss,) = world.total(self.accelerator, sum(loss for loss, _ in losses) / count)
+        nats, stats = self.engine.gradients(micros, count)
+        norm = float(self.engine.clip(spec.train.grad_clip))
+        (loss,) = world.total(self.accelerator, nats / count)
         self._check_finite(step, loss, norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
-        self._after_step(stats)
+        self.engine.update()
+        self.engine.after_step(stats)
         self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss)
         seconds = time.perf_counter() - began
         self._record_step(items.tolist(), rate, norm, seconds)
@@ -180,55 +160,25 @@ class Trainer:
         return SIGTERM if terminations else SIGINT if interrupts else 0
 
     def _micro_batches(self, items: Any) -> list[Batch]:
-        rank = self.accelerator.process_index
+        rank = self.engine.data_rank
         mine = items[rank * self.per_rank : (rank + 1) * self.per_rank]
         parts = [mine[at : at + self.micro] for at in range(0, len(mine), self.micro)]
-        return [self.root.objective.prepare(self.batches.batch(part).to(self.device), None) for part in parts]
-
-    def _backward(self, batch: Batch, count: float, *, last: bool) -> tuple[Tensor, dict[str, Tensor]]:
-        """The summed loss of a micro-batch, with its part of the gradient added: DDP averages over ranks, hence the world's size."""
-        with self._unsynchronised(last), precision.autocast(self.spec.train.precision, self.device):
-            total, metrics, stats = self.module(batch)
-        with self._unsynchronised(last):
-            self.scaler.scale(total * (self.accelerator.num_processes / count)).backward()
-        return metrics.get("loss", total.detach()), stats
-
-    def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
-        """Gradients travel once a step: with the last micro-batch."""
-        if last or self.accelerator.num_processes == 1:
-            return nullcontext()
-        context: AbstractContextManager[Any] = self.accelerator.no_sync(self.module)
-        return context
+        return [self.engine.objective.prepare(self.batches.batch(part).to(self.device), None) for part in parts]
 
     def _set_learning_rate(self, step: int) -> float:
         factor = self.schedule(step, self.spec.steps)
-        for group in self.optimizer.param_groups:
+        for group in self.engine.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def _clip(self) -> float:
-        self.scaler.unscale_(self.optimizer)
-        largest = math.inf if self.spec.train.grad_clip is None else self.spec.train.grad_clip
-        return float(nn.utils.clip_grad_norm_([one.parameter for one in self.parameters], largest))
+        return float(self.engine.optimizer.param_groups[0]["lr"])
 
     def _check_finite(self, step: int, loss: float, norm: float) -> None:
         # fp16's scaler skips a step whose gradients overflowed, and lowers the scale: that is no divergence.
-        if math.isfinite(loss) and (math.isfinite(norm) or self.scaler.is_enabled()):
+        if math.isfinite(loss) and (math.isfinite(norm) or self.engine.scaler.is_enabled()):
             return
         raise Diverged(
             f"at step {step + 1} the loss is {loss} and the gradient norm {norm}; the run's last checkpoint is as it was. "
             "lower train.optimizer.lr, lengthen the warm-up, or look at that step in ledger.jsonl"
         )
-
-    def _after_step(self, stats: dict[str, Tensor]) -> None:
-        if not stats:
-            return
-        summed = {name: self.accelerator.reduce(value, reduction="sum") for name, value in stats.items()}
-        for address, module in self.model.named_modules():
-            after = getattr(module, "after_step", None)
-            mine = {name.removeprefix(f"{address}."): value for name, value in summed.items() if name.startswith(f"{address}.")}
-            if after is not None and mine:
-                after(mine)
 
     def _record_step(self, items: list[int], rate: float, norm: float, seconds: float) -> None:
         if not self.accelerator.is_main_process:
@@ -260,8 +210,8 @@ class Trainer:
         return every is not None and self.done.step % every == 0
 
     def _evaluate(self, limit: int | None) -> dict[str, float]:
-        with self._evaluating():
-            found = validate(self.spec, self.root, self.prepared, self.accelerator, limit)
+        with self.engine.evaluating():
+            found = validate(self.spec, self.engine.root, self.prepared, self.accelerator, limit)
         if not math.isfinite(found["val_loss"]):
             raise Diverged(
                 f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
@@ -277,32 +227,18 @@ class Trainer:
     def _sample(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        with self._evaluating():
-            texts = sample(self.spec, self.model, self.prepared.tokenizer)
+        with self.engine.evaluating():
+            texts = sample(self.spec, self.engine.model, self.prepared.tokenizer)
         for prompt, text in zip(self.spec.train.sample_prompts, texts, strict=True):
             self.directory.append("samples", {"step": self.done.step, "prompt": prompt, "text": text})
             self.reporter.say(f"step {self.done.step}: {prompt}»{printable(text)}«")
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Schedule-free optimizers evaluate and save other weights than they train."""
-        self.optimizer_component.eval_mode()
-        try:
-            yield
-        finally:
-            self.optimizer_component.train_mode()
 
     def _restore(self, begin: Start) -> int | None:
         found = begin.checkpoint
         if found is None:
             return None
-        earlier = checkpoints.earlier_names(self.root, self.spec)
-        found.load_model(self.root, earlier)
-        if found.step > 0:
-            found.load_optimizer(_raw(self.optimizer), self.parameters, earlier)
+        self.engine.load(found)
         trainer = found.trainer()
-        if "scaler" in trainer:
-            self.scaler.load_state_dict(trainer["scaler"])
         self.done = Progressed(found.step, trainer["tokens"], trainer.get("loss"))
         return found.step
 
@@ -322,22 +258,22 @@ class Trainer:
         """Every rank has the same weights: the first writes them, the others wait."""
         if self.accelerator.is_main_process:
             trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
-            if self.scaler.is_enabled():
-                trainer["scaler"] = self.scaler.state_dict()
-            with self._evaluating():
+            if self.engine.scaler.is_enabled():
+                trainer["scaler"] = self.engine.scaler.state_dict()
+            with self.engine.evaluating():
                 checkpoints.write(
                     self.directory.checkpoints,
                     self.done.step,
-                    self.root,
-                    optimizer=_raw(self.optimizer),
-                    parameters=self.parameters,
+                    self.engine.saved(),
+                    optimizer=self.engine.optimizer,
+                    parameters=self.engine.parameters,
                     trainer=trainer,
                 )
             checkpoints.prune(self.directory.checkpoints, self.spec.train.keep_checkpoints)
         self.accelerator.wait_for_everyone()
 
     def _introduce(self, resumed: int | None) -> None:
-        size = sum(one.parameter.numel() for one in self.parameters)
+        size = sum(one.parameter.numel() for one in self.engine.parameters)
         spec, ranks = self.spec, self.accelerator.num_processes
         self.reporter.say(
             f"{spec.name}: {size:,} parameters, {spec.steps:,} steps of {spec.train.batch_size} x {spec.seq_len} tokens, "
@@ -391,13 +327,6 @@ def _prepare(spec: Spec, reporter: Reporter) -> Prepared:
     return prepared
 
 
-def _objective(spec: Spec) -> Any:
-    model = spec.model
-    return spec.train.objective.make(
-        Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, spec.vocab_size, address="train.objective")
-    )
-
-
 def _share(batch_size: int, ranks: int) -> int:
     if batch_size % ranks:
         raise UserError(f"train.batch_size {batch_size} cannot be shared evenly by {ranks} processes; change one of them")
@@ -407,17 +336,3 @@ def _share(batch_size: int, ranks: int) -> int:
 def _step_seed(seed: int, step: int, rank: int) -> int:
     key = hashlib.sha256(f"forward:{seed}:{step}:{rank}".encode()).digest()
     return int.from_bytes(key[:8], "little", signed=True)
-
-
-def _summed(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    total: dict[str, Tensor] = {}
-    for stats in parts:
-        for name, value in stats.items():
-            total[name] = total[name] + value if name in total else value
-    return total
-
-
-def _raw(optimizer: Any) -> torch.optim.Optimizer:
-    """The torch optimizer inside accelerate's wrapper."""
-    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
-    return inner

@@ -1,14 +1,23 @@
-"""In which precision a run computes. Weights, gradients and optimizer state are fp32 in every mode; autocast lowers the products."""
+"""In which precision a run computes. Whatever it is, what the optimizer updates, what is saved and what gradients add up in is fp32.
+
+fp32           everything
+bf16           the model's own weights and activations are bf16 copies of fp32 masters, made anew after every update
+               (Micikevicius et al., arXiv 1710.03740, with bf16's exponent, which needs no loss scaling): half the memory traffic
+bf16_autocast  fp32 weights and residual stream; torch's autocast lowers the products: closer to fp32, and slower
+fp16           the same with fp16 and a loss scaler, for cards without bf16
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
+from torch import Tensor, nn
 
 from llmkit.core.errors import UserError
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16_autocast": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve(precision: str, device: torch.device) -> str:
@@ -21,15 +30,62 @@ def resolve(precision: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """The context that a forward pass runs in."""
-    if precision == "fp32":
+    """The context that a forward pass runs in: of a model whose weights are as `lowered` left them."""
+    if precision not in AUTOCAST:
         return nullcontext()
-    return torch.autocast(device.type, dtype=DTYPES[precision])
+    return torch.autocast(device.type, dtype=AUTOCAST[precision])
 
 
 def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
     """The loss scaler: fp16 needs one, because its small gradients are zero; for the others it does nothing."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def lowered(module: nn.Module, precision: str) -> None:
+    """Make a module's parameters what they are while it computes in this precision, in place. Buffers stay as they are."""
+    if precision == "bf16":
+        for parameter in module.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+
+class Masters:
+    """fp32 masters of a module whose own weights become bf16.
+
+    Gradients are added to the masters' as soon as the backward pass has them, and are bf16 no longer than that: accumulation
+    over micro-batches is in fp32, and no second set of gradients lives. `refresh` rounds the masters into the module's weights.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._working: list[Tensor] = list(module.parameters())
+        self._masters = [nn.Parameter(parameter.detach().clone()) for parameter in self._working]
+        self._of = {id(working): master for working, master in zip(self._working, self._masters, strict=True)}
+        lowered(module, "bf16")
+        for parameter in self._working:
+            parameter.register_post_accumulate_grad_hook(self._fold)  # type: ignore[no-untyped-call]
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """The master of a weight; what is no weight (a buffer) is its own."""
+        return self._of.get(id(parameter), parameter)
+
+    @property
+    def parameters(self) -> Sequence[nn.Parameter]:
+        """All masters."""
+        return self._masters
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Round the masters into the weights that compute."""
+        torch._foreach_copy_(self._working, list[Tensor](self._masters))
+
+    def _fold(self, working: Tensor) -> None:
+        master, gradient = self._of[id(working)], working.grad
+        if gradient is None:
+            return
+        if master.grad is None:
+            master.grad = gradient.float()
+        else:
+            master.grad.add_(gradient)
+        working.grad = None
 
 
 def _fast_bf16(device: torch.device) -> bool:

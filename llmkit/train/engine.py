@@ -1,0 +1,192 @@
+"""How one optimizer step is computed: from the micro-batches of a step to updated weights.
+
+The loop knows when and with which data; the engine knows the module, its weights and their gradients, the optimizer, the precision,
+and how ranks share the work. What the loop is told is global: sums over all ranks, and the gradient's norm of the whole model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from llmkit.core.interfaces.objective import Batch, Objective
+from llmkit.core.interfaces.optimizer import NamedParameter
+from llmkit.core.site import Site
+from llmkit.core.spec import Spec
+from llmkit.model.build import build
+from llmkit.model.decoder import Decoder
+from llmkit.model.init import initialise, named_parameters_with_roles
+from llmkit.train import checkpoint as checkpoints
+from llmkit.train import precision
+from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.step import TrainStep
+
+Stats = dict[str, Tensor]
+
+
+class Engine:
+    """A model and its objective in training, the same on every rank: on one process, or on several that each take a part of the batch.
+
+    root         model and objective; its saved keys are the model's own
+    parameters   what the optimizer updates, by saved name, in fp32
+    optimizer    torch's, built by the spec's component
+    data_rank    which of the `data_ranks` shares of a batch this process computes
+    """
+
+    def __init__(self, spec: Spec, accelerator: Accelerator) -> None:
+        self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
+        self.data_rank, self.data_ranks = accelerator.process_index, accelerator.num_processes
+        self.root = TrainStep(build(spec), _objective(spec))
+        initialise(self.root.objective, spec.model, spec.train.seed, prefix="objective.")
+        self.root.to(self.device)
+        self.masters = precision.Masters(self.root) if spec.train.precision == "bf16" else None
+        self.parameters = self._named()
+        self.component = spec.train.optimizer.make()
+        self.optimizer: torch.optim.Optimizer = self.component.build(self.parameters)
+        self.scaler = precision.scaler(spec.train.precision, self.device)
+        if spec.train.compile:
+            for block in self.model.blocks:
+                block.compile()
+        # Masters' gradients are added up over the ranks by the engine itself: DDP would round them to bf16 on the way.
+        self.module: nn.Module = self.root if self.masters is not None else accelerator.prepare(self.root)
+
+    @property
+    def model(self) -> Decoder:
+        """The model, as it computes."""
+        return self.root.model
+
+    @property
+    def objective(self) -> Objective:
+        """What is minimised."""
+        return self.root.objective
+
+    def gradients(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+        """Forward and backward over this rank's micro-batches of a step; gradients are then the global batch's, on every rank.
+
+        count  what the summed loss of all ranks is divided by
+        Returns the sum of the loss over this rank's counted tokens (fp32 scalar), and the blocks' stats, summed over the micro-batches.
+        """
+        losses, stats = [], []
+        for index, batch in enumerate(micros):
+            loss, found = self._backward(batch, count, last=index == len(micros) - 1)
+            losses.append(loss)
+            stats.append(found)
+        if self.masters is not None and self.data_ranks > 1:
+            _add_up_gradients(self.masters.parameters)
+        return torch.stack(losses).sum(), _summed(stats)
+
+    def clip(self, largest: float | None) -> Tensor:
+        """Scale all gradients so that their joint norm is at most this; the norm that they had, a scalar."""
+        self.scaler.unscale_(self.optimizer)
+        return nn.utils.clip_grad_norm_([one.parameter for one in self.parameters], math.inf if largest is None else largest)
+
+    def update(self) -> None:
+        """The optimizer's step, and gradients dropped."""
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.drop_gradients()
+        self._refresh()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients: after an update, or instead of one."""
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def after_step(self, stats: Mapping[str, Tensor]) -> None:
+        """Give each module the stats that its forward passes returned, summed over ranks: for what changes between steps."""
+        if not stats:
+            return
+        summed = {name: self.accelerator.reduce(value, reduction="sum") for name, value in stats.items()}
+        for address, module in self.model.named_modules():
+            after = getattr(module, "after_step", None)
+            mine = {name.removeprefix(f"{address}."): value for name, value in summed.items() if name.startswith(f"{address}.")}
+            if after is not None and mine:
+                after(mine)
+
+    def train_mode(self) -> None:
+        """What a checkpoint holds are the weights of an evaluation; from here on they are those of training."""
+        self.component.train_mode()
+        self._refresh()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Schedule-free optimizers evaluate and save other weights than they train."""
+        self.component.eval_mode()
+        self._refresh()
+        try:
+            yield
+        finally:
+            self.train_mode()
+
+    def saved(self) -> dict[str, Tensor]:
+        """What a checkpoint has of the weights, by saved key: those that the optimizer updates, and buffers."""
+        found = checkpoints.saved_tensors(self.root)
+        return found if self.masters is None else {name: self.masters.of(tensor) for name, tensor in found.items()}
+
+    def load(self, found: Checkpoint) -> None:
+        """Weights, optimizer and scaler as a checkpoint has them; one of step 0 has weights alone."""
+        earlier = checkpoints.earlier_names(self.root, self.spec)
+        found.load_model(self.saved(), earlier)
+        if found.step > 0:
+            found.load_optimizer(self.optimizer, self.parameters, earlier)
+        state = found.trainer().get("scaler")
+        if state is not None:
+            self.scaler.load_state_dict(state)
+        self._refresh()
+
+    def _named(self) -> list[NamedParameter]:
+        named = named_parameters_with_roles(self.root, self.spec.model)
+        if self.masters is None:
+            return named
+        return [one._replace(parameter=self.masters.of(one.parameter)) for one in named]  # type: ignore[arg-type]
+
+    def _backward(self, batch: Batch, count: float, *, last: bool) -> tuple[Tensor, Stats]:
+        with self._unsynchronised(last):
+            with precision.autocast(self.spec.train.precision, self.device):
+                total, metrics, stats = self.module(batch)
+            # DDP averages over ranks, hence the world's size.
+            share = 1 if self.masters is not None else self.data_ranks
+            self.scaler.scale(total * (share / count)).backward()
+        return metrics.get("loss", total.detach()), stats
+
+    def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
+        """Gradients travel once a step: with the last micro-batch."""
+        if last or self.module is self.root:
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.accelerator.no_sync(self.module)
+        return context
+
+    def _refresh(self) -> None:
+        if self.masters is not None:
+            self.masters.refresh()
+
+
+def _objective(spec: Spec) -> Any:
+    model = spec.model
+    return spec.train.objective.make(
+        Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, spec.vocab_size, address="train.objective")
+    )
+
+
+def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Every gradient summed over all ranks, in place, in one exchange. Where no rank has one, none has afterwards."""
+    known = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=parameters[0].device)
+    parts = [parameter.new_zeros(parameter.numel()) if parameter.grad is None else parameter.grad.flatten() for parameter in parameters]
+    flat = torch.cat([known, *parts])
+    torch.distributed.all_reduce(flat)
+    found, *summed = torch.split(flat, [len(known), *map(len, parts)])
+    for parameter, gradient, any_rank in zip(parameters, summed, found.tolist(), strict=True):
+        parameter.grad = gradient.view_as(parameter) if any_rank else None
+
+
+def _summed(parts: Sequence[Stats]) -> Stats:
+    total: Stats = {}
+    for stats in parts:
+        for name, value in stats.items():
+            total[name] = total[name] + value if name in total else value
+    return total
