@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -157,6 +158,36 @@ class TrainSpec(Part):
         return self
 
 
+class ParallelSpec(Part):
+    """How the model and its batches are spread over ranks: the degrees multiply to their number. It changes nothing but rounding.
+
+    Where every degree is 1, each rank has the whole model and a part of the batch, however many there are.
+    """
+
+    dp_replicate: PositiveInt = Field(1, description="copies of the model that each read a part of the batch (with dp_shard: HSDP)")
+    dp_shard: PositiveInt = Field(1, description="ranks that share parameters, gradients and optimizer state of a copy (FSDP2)")
+    tp: PositiveInt = Field(1, description="ranks that share every matrix which its component offers to cut: by head, column or row")
+    cp: PositiveInt = Field(1, description="ranks that share every sequence; keys and values are gathered over them")
+    pp: PositiveInt = Field(1, description="stages of consecutive layers, which micro-batches pass one after another")
+    schedule: Literal["1f1b", "gpipe"] = Field(
+        "1f1b", description="order of the micro-batches in a pipeline: 1f1b keeps at most pp of them in memory, gpipe all"
+    )
+
+    def degrees(self) -> dict[str, int]:
+        """Ranks along each axis."""
+        return {"dp_replicate": self.dp_replicate, "dp_shard": self.dp_shard, "tp": self.tp, "cp": self.cp, "pp": self.pp}
+
+    @property
+    def ranks(self) -> int:
+        """How many ranks there must be."""
+        return math.prod(self.degrees().values())
+
+    @property
+    def data_ranks(self) -> int:
+        """Into how many shares a batch is cut."""
+        return self.dp_replicate * self.dp_shard
+
+
 class Spec(Part):
     """The whole: what `load_spec` returns and `build` takes."""
 
@@ -167,6 +198,7 @@ class Spec(Part):
     model: ModelSpec
     data: DataSpec
     train: TrainSpec
+    parallel: ParallelSpec = Field(default_factory=ParallelSpec, description="how it is spread over ranks")
     eval: list[Annotated[Chosen, Slot(Kind.evaluator)]] = Field(default_factory=list, description="evaluators that `llmkit eval` runs")
 
     @property
