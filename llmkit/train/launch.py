@@ -18,9 +18,9 @@ def launch(arguments: Sequence[str], processes: int) -> int:
     would otherwise reach them twice, from the terminal and from here, and a second Ctrl-C does not wait for the step.
     """
     command = [sys.executable, "-m", "llmkit", *arguments]
-    port = _free_port()
+    port = free_port()
     ranks = [
-        subprocess.Popen(command, env=_environment(rank, processes, port), stdout=_stdout(rank), start_new_session=True)
+        subprocess.Popen(command, env=rank_environment(rank, processes, port), stdout=_stdout(rank), start_new_session=True)
         for rank in range(processes)
     ]
 
@@ -63,7 +63,8 @@ def _first_rank_code(ranks: Sequence[subprocess.Popen[bytes]], code: int) -> int
     return 128 - failed if failed < 0 else failed
 
 
-def _environment(rank: int, processes: int, port: int) -> dict[str, str]:
+def rank_environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """What a rank finds in its environment, as torchrun would set it, with its share of the cores."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(max((os.cpu_count() or 1) // processes, 1))
     return {
         **os.environ,
@@ -81,7 +82,8 @@ def _stdout(rank: int) -> int | None:
     return None if rank == 0 else subprocess.DEVNULL
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port where the ranks can meet."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

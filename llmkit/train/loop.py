@@ -11,7 +11,7 @@ import hashlib
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,8 +52,18 @@ class Progressed:
     loss: float | None = None
 
 
+Witness = Callable[[int, Sequence[Batch]], None]
+"""Called on every rank after every step with its number and the micro-batches that this rank computed: who proves what a run did."""
+
+
 def train(
-    spec: Spec, *, out: Path, resume: str = "auto", catalog: Catalog | None = None, reporter: Reporter | None = None
+    spec: Spec,
+    *,
+    out: Path,
+    resume: str = "auto",
+    catalog: Catalog | None = None,
+    reporter: Reporter | None = None,
+    witness: Witness | None = None,
 ) -> dict[str, Any]:
     """Train a spec into the directory `out` and return what `llmkit train --json` prints.
 
@@ -76,7 +86,7 @@ def train(
         with _world(spec, out) as accelerator:
             world.agree(accelerator, catalog.fingerprint)
             spec = resolved(spec, accelerator.device, begin.precision)
-            return Trainer(spec, directory, prepared, accelerator, catalog, reporter).run(begin, wish)
+            return Trainer(spec, directory, prepared, accelerator, catalog, reporter, witness).run(begin, wish)
 
 
 def check(spec: Spec, directory: RunDirectory, resume: str, say: Callable[[str], None], catalog: Catalog | None = None) -> Start:
@@ -90,9 +100,17 @@ class Trainer:
     """One run: everything that a step needs, made once."""
 
     def __init__(
-        self, spec: Spec, directory: RunDirectory, prepared: Prepared, accelerator: Accelerator, catalog: Catalog, reporter: Reporter
+        self,
+        spec: Spec,
+        directory: RunDirectory,
+        prepared: Prepared,
+        accelerator: Accelerator,
+        catalog: Catalog,
+        reporter: Reporter,
+        witness: Witness | None = None,
     ) -> None:
         self.directory, self.prepared, self.accelerator, self.reporter = directory, prepared, accelerator, reporter
+        self.witness = witness
         self.device = accelerator.device
         self.spec = spec
         self.catalog = catalog
@@ -154,6 +172,8 @@ class Trainer:
         self.engine.update()
         self.engine.after_step(stats)
         self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss)
+        if self.witness is not None:
+            self.witness(self.done.step, micros)
         seconds = time.perf_counter() - began
         self._record_step(items.tolist(), rate, norm, seconds)
         # The wish is shared, so that all ranks save the same step.
