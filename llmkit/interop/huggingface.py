@@ -43,12 +43,38 @@ def write_tensors(directory: Path, tensors: Mapping[str, Tensor], shard_size: st
 
 
 @contextmanager
-def reference(directory: Path) -> Iterator[nn.Module]:
-    """transformers' own model of a directory, in fp32 and with attention written out, its notes about loading kept quiet."""
+def reference(place: Path, told: Config | None = None) -> Iterator[nn.Module]:
+    """transformers' own model of a directory or a GGUF file, in fp32, attention written out, its notes about loading kept quiet.
+
+    told  settings that it does not read from the file
+    """
     hub = transformers()
     with quiet(hub):
-        model = hub.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager")
+        where = _where(place)
+        if not place.is_dir():
+            where |= {"config": _told(hub.AutoConfig.from_pretrained(**where), told or {})}
+            where |= {"quantization_config": hub.GgufConfig(dequantize=True)}
+        model = hub.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, attn_implementation="eager")
     yield model.eval()
+
+
+def read_config(file: Path) -> Config:
+    """The configuration that transformers makes of a GGUF file."""
+    hub = transformers()
+    with quiet(hub):
+        return dict(hub.AutoConfig.from_pretrained(**_where(file)).to_dict())
+
+
+def _where(place: Path) -> dict[str, Any]:
+    if place.is_dir():
+        return {"pretrained_model_name_or_path": place}
+    return {"pretrained_model_name_or_path": place.parent, "gguf_file": place.name}
+
+
+def _told(config: Any, settings: Config) -> Any:
+    for key, value in settings.items():
+        setattr(config, key, value)
+    return config
 
 
 def transformers() -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 from llmkit.core.errors import UserError
 from llmkit.interop.files import write_object
 from llmkit.interop.huggingface import reference, transformers
+from llmkit.interop.wording import Config
 from llmkit.model.decoder import Decoder
 from llmkit.model.generate import evaluating, generate
 
@@ -28,6 +29,7 @@ class Proof:
 
     max_abs_logit_difference  over `tokens` random tokens, read at once
     greedy_tokens_equal       whether each of the `greedy_tokens` made through the caches is what transformers finds likeliest there
+    told                      settings that lie in a GGUF file, and that transformers does not read from there but was told
     """
 
     architecture: str
@@ -38,6 +40,7 @@ class Proof:
     greedy_tokens: int
     tolerance: float
     transformers: str
+    told: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
@@ -58,8 +61,10 @@ class Proof:
         return asdict(self)
 
 
-def prove(model: Decoder, directory: Path, *, seed: int = 0) -> Proof:
-    """Compare a model (fp32, on the CPU) with what transformers makes of a directory.
+def prove(model: Decoder, place: Path, *, told: Config | None = None, seed: int = 0) -> Proof:
+    """Compare a model (fp32, on the CPU) with what transformers makes of a directory or a GGUF file.
+
+    told  settings that transformers does not read from the file
 
     Prompts are random, and longer than the shortest window where that is short enough. A greedy token counts as equal where transformers
     has none likelier than it by more than the tolerance: two models in fp32 may break a tie differently, and then go different ways.
@@ -70,7 +75,7 @@ def prove(model: Decoder, directory: Path, *, seed: int = 0) -> Proof:
     room = _room(model, ids.shape[1])
     made = torch.tensor(generate(model, ids.tolist(), max_new_tokens=room, temperature=0))
     whole = torch.cat([ids, made.to(ids)], dim=1)
-    with reference(directory) as theirs, torch.no_grad():
+    with reference(place, told) as theirs, torch.no_grad():
         answer = theirs(whole).logits
         architecture = type(theirs).__name__
     before = answer[:, ids.shape[1] - 1 : -1]
@@ -85,6 +90,7 @@ def prove(model: Decoder, directory: Path, *, seed: int = 0) -> Proof:
         greedy_tokens=made.numel(),
         tolerance=TOLERANCE,
         transformers=transformers().__version__,
+        told=tuple(sorted(told or ())),
     )
 
 

@@ -18,7 +18,7 @@ from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.core.spec import Spec
 from llmkit.interop.family import family_of_spec, named_family
 from llmkit.interop.files import TensorFiles, read_object, write_object
-from llmkit.interop.gguf import unpacked
+from llmkit.interop.gguf import PRECISIONS, architecture_of_spec, read_vocabulary, unpacked, write_gguf
 from llmkit.interop.pretrained import GENERATION, Imported, load_pretrained, save_pretrained
 from llmkit.interop.proof import Proof, prove
 from llmkit.interop.tokens import copy_tokenizer, tokenizer_slot
@@ -29,6 +29,7 @@ from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.record import manifest_of
 from llmkit.train.run import IMPORTED, Run, RunDirectory, load_run
 
+GGUF = "model.gguf"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -78,6 +79,33 @@ def export_run(
         if (loaded.directory / "tokenizer").is_dir():
             copy_tokenizer(loaded.directory / "tokenizer", draft)
         proof = prove(loaded.model, draft)
+        proof.write(draft)
+    return proof
+
+
+def export_gguf(
+    run: str | Path, directory: str | Path, *, family: str | None = None, dtype: str | None = None, tokenizer: bool = True
+) -> Proof:
+    """Write a run's model as llama.cpp reads it: `model.gguf`, and `proof.json` beside it.
+
+    family     an architecture of llama.cpp's; the plainest that can express the spec unless given
+    dtype      fp32, fp16, bf16 or q8_0; what the checkpoint has unless given, which is exact
+    tokenizer  whether the run's tokenizer goes into the file; without it, the file takes and gives ids alone
+
+    transformers reads the file back first. `UserError` where llama.cpp's format cannot express the spec or the tokenizer, or where the
+    models do not say the same; then nothing is at `directory`.
+    """
+    if dtype is not None and dtype not in PRECISIONS:
+        raise UserError(f"--dtype {dtype!r} must be one of {', '.join(PRECISIONS)}")
+    loaded = load_run(run)
+    architecture = architecture_of_spec(loaded.spec, family)
+    place = loaded.directory / "tokenizer"
+    with _draft(Path(directory)) as (draft, _):
+        vocabulary = None
+        if tokenizer and place.is_dir():
+            vocabulary = read_vocabulary(place, loaded.spec.vocab_size, _generation(loaded), begins=_origin(loaded) is None)
+        write_gguf(loaded.model, draft / GGUF, architecture, vocabulary=vocabulary, dtypes=_saved_dtypes(loaded), precision=dtype)
+        proof = prove(loaded.model, draft / GGUF, told=architecture.told(loaded.spec, draft / GGUF))
         proof.write(draft)
     return proof
 
