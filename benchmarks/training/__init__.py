@@ -1,0 +1,1 @@
+"""Training steps beside those of others: `python -m benchmarks.training --help`."""
