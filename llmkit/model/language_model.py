@@ -21,8 +21,8 @@ from llmkit.model.generate import evaluating, generate
 
 T = TypeVar("T")
 
-HEAD_TOKENS = 1024
-"""Tokens whose logits exist at once: with a large vocabulary, those of a whole batch would be the largest tensor by far."""
+HEAD_LOGITS = 1 << 24
+"""Logits that exist at once: with a large vocabulary, those of a whole batch would be the largest tensor by far."""
 
 ENCODED_DOCUMENTS = 256
 """Documents that are tokenised in one call."""
@@ -179,7 +179,8 @@ def _masked(ids: Tensor, targets: Tensor, separator: int) -> Batch:
 def token_nats(model: Decoder, h: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Hidden states (N, D) and targets (N,) -> -ln p of each target (N,) in fp32, and whether none was likelier (N,)."""
     nats, greedy = [], []
-    for states, wanted in zip(torch.split(h, HEAD_TOKENS), torch.split(targets, HEAD_TOKENS), strict=True):
+    rows = max(HEAD_LOGITS // model.spec.vocab_size, 1)
+    for states, wanted in zip(torch.split(h, rows), torch.split(targets, rows), strict=True):
         log_p = F.log_softmax(model.head(states), dim=-1, dtype=torch.float32)
         chosen = log_p.gather(-1, wanted[:, None])[:, 0]
         nats.append(-chosen)

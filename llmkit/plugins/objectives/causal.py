@@ -25,9 +25,11 @@ class Causal(Objective):
     def __init__(self, params: CausalParams, site: Site) -> None:
         super().__init__()
         self.params = params
+        self.vocab_size = site.vocab_size
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         h, aux = model.features(batch)
-        terms = {**cross_entropy(model.head(h), batch.targets, counted(batch), self.params), **auxiliary(aux, batch)}
-        total = torch.stack(list(terms.values())).sum()
-        return Loss(total, {name: value.detach() for name, value in terms.items()}, aux.stats)
+        total, terms = cross_entropy(model.head, h, batch.targets, counted(batch), self.params, self.vocab_size)
+        further = auxiliary(aux, batch)
+        metrics = {**terms, **{name: value.detach() for name, value in further.items()}}
+        return Loss(torch.stack([total, *further.values()]).sum(), metrics, aux.stats)

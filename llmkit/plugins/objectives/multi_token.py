@@ -32,24 +32,26 @@ class MultiToken(Objective):
 
     Metrics: `loss` is L_0's plain cross-entropy alone, so that runs compare; `ahead_<k>` that of L_k, as every metric over the number
     of tokens that L_0 counts. Label smoothing and z-loss, where they are on, are in every L_k.
-    Cost: n_future (D^2 + D V) multiply-adds a token, and as many (B, T, V) logits more in memory.
+    Cost: n_future (D^2 + D V) multiply-adds a token, and as many hidden states (B, T, D) more in memory.
     """
 
     def __init__(self, params: MultiTokenParams, site: Site) -> None:
         super().__init__()
         self.params = params
+        self.vocab_size = site.vocab_size
         self.ahead = nn.ModuleList(Ahead(site.width) for _ in range(params.n_future))
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         h, aux = model.features(batch)
-        terms = {**cross_entropy(model.head(h), batch.targets, counted(batch), self.params), **auxiliary(aux, batch)}
-        metrics = {name: value.detach() for name, value in terms.items()}
-        losses = list(terms.values())
+        total, terms = cross_entropy(model.head, h, batch.targets, counted(batch), self.params, self.vocab_size)
+        further = auxiliary(aux, batch)
+        metrics = {**terms, **{name: value.detach() for name, value in further.items()}}
+        losses = [total, *further.values()]
         weight = self.params.weight / self.params.n_future
         for offset, layer in enumerate(self.ahead, start=1):
-            further = cross_entropy(model.head(layer(h)), *ahead(batch, offset), self.params)
-            metrics[f"ahead_{offset}"] = further["loss"].detach()
-            losses += [weight * value for value in further.values()]
+            beyond, terms = cross_entropy(model.head, layer(h), *ahead(batch, offset), self.params, self.vocab_size)
+            metrics[f"ahead_{offset}"] = terms["loss"]
+            losses.append(weight * beyond)
         return Loss(torch.stack(losses).sum(), metrics, aux.stats)
 
 

@@ -18,12 +18,8 @@ class Bigram(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.embedding = nn.Embedding(V, D, dtype=dtype)
-        self.out = nn.Linear(D, V, bias=False, dtype=dtype)
+        self.head = nn.Linear(D, V, bias=False, dtype=dtype)
         self.aux = aux or Aux({}, {})
 
     def features(self, batch: Batch) -> tuple[Tensor, Aux]:
         return self.embedding(batch.ids), self.aux
-
-    def head(self, h: Tensor) -> Tensor:
-        logits: Tensor = self.out(h)
-        return logits

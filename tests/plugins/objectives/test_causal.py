@@ -100,7 +100,7 @@ def test_bf16_logits_are_summed_in_fp32(objective: Causal, batch: Batch) -> None
 
 def test_a_model_that_knows_nothing_has_loss_ln_of_the_vocabulary(objective: Causal, batch: Batch) -> None:
     model = Bigram()
-    nn.init.zeros_(model.out.weight)
+    nn.init.zeros_(model.head.weight)
     assert (objective(model, batch).total / objective.count(batch)).item() == pytest.approx(math.log(V), rel=1e-6)
 
 
