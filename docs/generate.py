@@ -17,7 +17,7 @@ from llmkit.cli import app
 from llmkit.cli.plugins_show import documentation, parameters
 from llmkit.core.component import Component, Params
 from llmkit.core.kinds import Kind
-from llmkit.core.spec import BlockSpec, DataSpec, ModelSpec, Pattern, Spec, TrainSpec
+from llmkit.core.spec import BlockSpec, DataSpec, ModelSpec, Pattern, Spec, SpikesSpec, TrainSpec
 from llmkit.model.count import component_cost
 from llmkit.testing.example_parameters import examples
 from llmkit.testing.subject import LAYERS, LENGTH, WIDTH, Subject, subjects
@@ -127,7 +127,7 @@ def spec() -> str:
     parts = ["# The spec\n\nA slot (`Chosen`) takes the name of a component or a mapping with a `type`; see [components](components.md).\n"]
     for title, model in (
         ("Top", Spec), ("model", ModelSpec), ("model.block", BlockSpec),
-        ("model.pattern", Pattern), ("data", DataSpec), ("train", TrainSpec),
+        ("model.pattern", Pattern), ("data", DataSpec), ("train", TrainSpec), ("train.spikes", SpikesSpec),
     ):  # fmt: skip
         parts.append(f"## {title}\n\n{(model.__doc__ or '').strip()}\n{fields(model)}")
     defaults = (Path(llmkit.__file__).parent / "recipes" / "defaults.yaml").read_text()

@@ -18,9 +18,10 @@ from llmkit.train.record import fingerprints
 from llmkit.train.run import RunDirectory, named_checkpoint
 
 MAY_CHANGE = (
-    "name", "requires", "eval", "data.cache", "train.steps", "train.tokens", "train.micro_batch_size", "train.checkpoint_every",
-    "train.keep_checkpoints", "train.eval_every", "train.eval_sequences", "train.sample_every", "train.sample_prompts",
-    "train.sample_tokens", "train.trackers", "train.compile",
+    "name", "requires", "eval", "parallel", "data.cache", "train.steps", "train.tokens", "train.micro_batch_size",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.keep_every", "train.keep_best", "train.eval_every",
+    "train.eval_sequences", "train.sample_every", "train.sample_prompts", "train.sample_tokens", "train.trackers", "train.compile",
+    "train.spikes",
 )  # fmt: skip
 """What only makes a run longer or more talkative."""
 
