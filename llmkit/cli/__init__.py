@@ -14,6 +14,7 @@ from llmkit.cli.output import run_app
 from llmkit.cli.plugins import app as plugins
 from llmkit.cli.spec import app as spec
 from llmkit.cli.train import train_spec
+from llmkit.cli.verify_resume import verify_resume
 
 app = typer.Typer(
     name="llmkit", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -25,6 +26,7 @@ app.command("export")(export_model)
 app.command("generate")(generate_text)
 app.command("import")(import_model)
 app.command("train")(train_spec)
+app.command("verify-resume")(verify_resume)
 app.add_typer(plugins, name="plugins")
 app.add_typer(spec, name="spec")
 
