@@ -26,7 +26,8 @@ GROUPS = {
     "matrix products": r"::mm$|addmm|_linear|::linear|matmul",
     "copies and casts": r"copy_|_to_copy|clone|contiguous|::cat|fill_|zero_|pad",
     "allocation": r"empty|resize|new_",
-    "norm, activation, rotation": r"norm|gelu|silu|::mul|::add|::sub|::neg|::div|sigmoid|embedding|index|gather|scatter|exp|sum|mean|rsqrt|pow|fused",
+    "embedding": r"embedding|index",
+    "norm, activation, rotation": r"norm|gelu|silu|::mul|::add|::sub|::neg|::div|sigmoid|gather|scatter|exp|sum|mean|rsqrt|pow|fused",
 }
 """By the name of an operator; the first that fits."""
 

@@ -9,8 +9,9 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from benchmarks.training.shapes import Shape
 
@@ -52,15 +53,17 @@ def installed(library: str, python: str) -> bool:
 
 
 class Race:
-    """A process a way. Use it in a `with`, which ends them."""
+    """A process a way. Use it in a `with`, which ends them. `peers` is the interpreter of all that is not llmkit's; None: this one."""
 
-    def __init__(self, shape: Shape, ways: list[Way], peers: str, threads: int) -> None:
+    def __init__(self, shape: Shape, ways: list[Way], peers: str | None, threads: int) -> None:
         self.shape, self.ways, self.threads = shape, ways, threads
         self.seconds: dict[str, list[float]] = {way.name: [] for way in ways}
+        self.cpu_seconds: dict[str, list[float]] = {way.name: [] for way in ways}
         self.first: dict[str, float] = {}
         self.memory: dict[str, dict[str, int]] = {}
         self._peers = peers
         self._workers: dict[str, subprocess.Popen[str]] = {}
+        self._said: dict[str, IO[str]] = {}
 
     def __enter__(self) -> Self:
         for way in self.ways:
@@ -68,17 +71,15 @@ class Race:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for worker in self._workers.values():
-            worker.kill()
-            worker.wait()
+        for name in list(self._workers):
+            self._end(name)
 
     def warm_up(self, steps: int) -> None:
         """Build, compile, and the first steps, one way after the other. A way that fails is told and left out."""
         for way in self.ways:
             answer = self._order(way, steps)
             if answer is None:
-                print(f"  {way.name}: failed, and is left out", file=sys.stderr, flush=True)
-                self._workers.pop(way.name).wait()
+                print(f"  {way.name}: failed, and is left out\n{self._end(way.name)}", file=sys.stderr, flush=True)
                 continue
             self.first[way.name] = answer["seconds"]
             print(f"  {way.name}: first {steps} steps {answer['seconds']:.0f} s", file=sys.stderr, flush=True)
@@ -89,8 +90,9 @@ class Race:
         for way in self.ways:
             answer = self._order(way, steps)
             if answer is None:
-                raise RuntimeError(f"{way.name} died")
+                raise RuntimeError(f"{way.name} died\n{self._end(way.name)}")
             self.seconds[way.name].append(answer["seconds"] / steps)
+            self.cpu_seconds[way.name].append(answer["cpu_seconds"] / steps)
             peak = max(answer["peak"], self.memory.get(way.name, {}).get("peak", 0))
             self.memory[way.name] = {"peak": peak, "held": answer["held"]}
 
@@ -108,11 +110,23 @@ class Race:
         }
 
     def _start(self, way: Way) -> subprocess.Popen[str]:
-        python = sys.executable if way.library == "ours" else self._peers
+        python = self._peers if self._peers is not None and way.library != "ours" else sys.executable
         shape = json.dumps(asdict(self.shape))
         command = [python, "-m", "benchmarks.training.worker", way.library, shape, way.precision, *(["--compiled"] if way.compiled else [])]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._said[way.name] = TemporaryFile("w+")
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said[way.name], text=True
+        )
+
+    def _end(self, name: str) -> str:
+        """End a worker; the last of what it said."""
+        worker, said = self._workers.pop(name), self._said.pop(name)
+        worker.kill()
+        worker.wait()
+        with said:
+            said.seek(0)
+            return said.read()[-2000:]
 
     def _order(self, way: Way, steps: int) -> dict[str, int | float] | None:
         worker = self._workers[way.name]

@@ -42,8 +42,9 @@ def show_piece(title: str, piece: dict[str, Any]) -> None:
         speeds = [shape.tokens / seconds for seconds in way["seconds"]]
         used = shape.flops() / medians[name] / roof
         memory = ways[best]["peak"] if best is not None else float("nan")
+        spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
         print(
-            f"  {name:28} {shape.tokens / medians[name]:9,.0f} {f'{min(speeds):,.0f} to {max(speeds):,.0f}':>20} {fastest / medians[name]:6.2f}"
+            f"  {name:28} {shape.tokens / medians[name]:9,.0f} {spread:>20} {fastest / medians[name]:6.2f}"
             f" {used:6.0%} {way['peak'] / 1e6:6,.0f} MB {way['peak'] / memory:6.2f} {(way['peak'] - way['held']) / 1e6:7,.0f} MB"
         )
     if best is not None:

@@ -1,7 +1,8 @@
 """One way of training in a process of its own, which does a step when it is told to.
 
-It reads `{"steps": n}` lines and answers each with a line of JSON: `seconds` in all, `peak` bytes since this line, less what the imports
-take, `held` bytes of weights, gradients and optimizer states. The first answer counts building and compiling as well.
+It reads `{"steps": n}` lines and answers each with a line of JSON: `seconds` in all, `cpu_seconds` of all its threads, `peak` bytes since
+this line, less what the imports take, `held` bytes of weights, gradients and optimizer states. The first answer counts building and
+compiling as well.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Conductor:
     def __init__(self, orders: TextIO, answers: TextIO) -> None:
         self._orders, self._answers = orders, answers
         self._left = 0
-        self._began = 0.0
+        self._began = self._cpu_began = 0.0
         self._imports = _resident("VmRSS")
         self.held: Callable[[], int] = lambda: 0
 
@@ -55,7 +56,8 @@ class Conductor:
         if self._left == 0:
             _synchronise()
             seconds = time.perf_counter() - self._began
-            self._answer({"seconds": seconds, "peak": self._peak(), "held": self.held()})
+            cpu = time.process_time() - self._cpu_began
+            self._answer({"seconds": seconds, "cpu_seconds": cpu, "peak": self._peak(), "held": self.held()})
             self._receive()
 
     def _receive(self) -> None:
@@ -65,6 +67,7 @@ class Conductor:
             os._exit(0)
         self._left = json.loads(line)["steps"]
         _forget_peak()
+        self._cpu_began = time.process_time()
         self._began = time.perf_counter()
 
     def _answer(self, told: dict[str, Any]) -> None:
@@ -96,7 +99,7 @@ def _forget_peak() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("library", choices=["ours", "litgpt", "transformers", "x_transformers", "nanogpt", "product"])
+    parser.add_argument("library", help="a file of benchmarks/training/ways")
     parser.add_argument("shape", type=json.loads)
     parser.add_argument("precision", choices=["fp32", "bf16", "pure"])
     parser.add_argument("--compiled", action="store_true")

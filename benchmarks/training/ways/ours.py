@@ -15,6 +15,7 @@ from benchmarks.training.shapes import Shape
 from benchmarks.training.ways.loop import bytes_of
 from benchmarks.training.worker import Conductor, Job
 from llmkit import load_spec
+from llmkit.core.catalog import Catalog
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
 from llmkit.data.tokens import TokenFile, TokenWriter
@@ -49,17 +50,18 @@ def train(job: Job, conductor: Conductor) -> None:
         trainer.run(Start(), StopWish())
 
 
-def trainer_of(spec: Spec, directory: Path, reporter: Screen, conductor: Conductor) -> Trainer:
+def trainer_of(spec: Spec, directory: Path, reporter: Screen, conductor: Conductor, known: Catalog | None = None) -> Trainer:
+    known = known or catalog()
     prepared = random_tokens(spec, directory)
     conductor.begin()
     accelerator = world.begin([], str(directory))
-    trainer = Trainer(resolved(spec, accelerator.device), RunDirectory(directory / "run"), prepared, accelerator, catalog(), reporter)
+    trainer = Trainer(resolved(spec, accelerator.device), RunDirectory(directory / "run"), prepared, accelerator, known, reporter)
     conductor.held = lambda: held(trainer)
     return trainer
 
 
-def spec_of(shape: Shape, precision: str, compiled: bool, *, chosen: dict[str, Any] | None = None) -> Spec:
-    """The spec of a shape; `chosen` is laid over its `train`."""
+def spec_of(shape: Shape, precision: str, compiled: bool, *, chosen: dict[str, Any] | None = None, known: Catalog | None = None) -> Spec:
+    """The spec of a shape; `chosen` is laid over its `train`, and `known` are the components that it may name."""
     train = {
         "steps": STEPS,
         "batch_size": shape.batch,
@@ -75,7 +77,7 @@ def spec_of(shape: Shape, precision: str, compiled: bool, *, chosen: dict[str, A
         "vocab_size": shape.vocabulary,
         **(_llama(shape) if shape.family == "llama" else _gpt(shape)),
     }
-    return load_spec({"name": "training", "tokenizer": "bytes", "model": model, "train": train | (chosen or {})})
+    return load_spec({"name": "training", "tokenizer": "bytes", "model": model, "train": train | (chosen or {})}, catalog=known)
 
 
 def _llama(shape: Shape) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def build(shape: Shape) -> nn.Module:
 
 
 def loss_of(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
-    return model(input_ids=ids, labels=targets, shift_labels=targets).loss
+    return model(input_ids=ids, labels=targets, shift_labels=targets.contiguous()).loss
 
 
 def train(job: Job, conductor: Conductor) -> None:
