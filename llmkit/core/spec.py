@@ -142,6 +142,8 @@ class TrainSpec(Part):
     compile: bool = Field(False, description="whether blocks are compiled with torch.compile")
     checkpoint_every: PositiveInt | None = Field(None, description="steps between checkpoints; the last step always leaves one")
     keep_checkpoints: PositiveInt | None = Field(2, description="how many of the latest checkpoints stay; null for all")
+    keep_every: PositiveInt | None = Field(None, description="checkpoints of steps that it divides stay for ever")
+    keep_best: bool = Field(False, description="whether the checkpoint with the lowest validation loss stays")
     eval_every: PositiveInt | None = Field(None, description="steps between evaluations; the end always has one")
     eval_sequences: PositiveInt | None = Field(None, description="validation sequences in an evaluation on the way; null for all")
     sample_every: PositiveInt | None = Field(None, description="steps between text samples")

@@ -7,28 +7,30 @@
       trainer.json            step, tokens
       checksums.json          SHA-256 of every other file
 
-A checkpoint is written under a temporary name, flushed, and renamed: a directory with the final name is complete.
+A checkpoint is written under a temporary name, flushed, and renamed: a directory with the final name is complete. One that is removed
+loses its name first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.optimizer import NamedParameter
 from llmkit.core.spec import Spec
+from llmkit.train.durable import draft_of, flush, is_draft, remove, take_name, told, write_flushed
+from llmkit.train.keep import KeepRule
+from llmkit.train.tensor_file import write_tensors
 
 EarlierNames = Mapping[str, Sequence[str]]
 """Saved name -> names that the tensor had before, the latest first."""
@@ -49,19 +51,25 @@ class Checkpoint:
         """Step, tokens and whatever else the loop recorded."""
         return dict(json.loads((self.directory / TRAINER).read_text()))
 
+    def has_optimizer(self) -> bool:
+        """Whether it has more than weights: one of a run that was only built has not."""
+        return (self.directory / GROUPS).exists()
+
     def damage(self) -> str | None:
         """Which file is not what it was when it was written; None where all are."""
         try:
-            recorded: dict[str, str] = json.loads((self.directory / CHECKSUMS).read_text())
+            recorded = json.loads((self.directory / CHECKSUMS).read_text())
         except (OSError, ValueError):
             return f"{CHECKSUMS} is missing or torn"
-        for name, checksum in recorded.items():
-            path = self.directory / name
-            if not path.exists():
-                return f"{name} is missing"
-            if _checksum(path) != checksum:
-                return f"{name} does not have its checksum"
-        return None
+        if not isinstance(recorded, dict) or not {MODEL, TRAINER} <= set(recorded):
+            return f"{CHECKSUMS} does not name {MODEL} and {TRAINER}"
+        found = ((name, _file_damage(self.directory / name, checksum)) for name, checksum in recorded.items())
+        return next((f"{name} {damage}" for name, damage in found if damage is not None), None)
+
+    def remove(self) -> None:
+        """Take it away, at once. `UserError` where the disk does not let it."""
+        with told(f"{str(self.directory.parent)!r}, where {self.directory.name} is to be removed"):
+            remove(self.directory)
 
     def load_model(self, into: nn.Module | Mapping[str, Tensor], earlier: EarlierNames | None = None) -> None:
         """Put the saved weights into a model, a train step (model and objective), or tensors by saved key. `UserError` where they do
@@ -103,6 +111,72 @@ class Checkpoint:
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint holds.
+
+    weights    tensors by saved key
+    trainer    step, tokens and whatever else the loop records; JSON
+    optimizer  `<parameter>/<field>` tensors of the optimizer's state; None where there is no optimizer
+    groups     the optimizer's groups and what of its state is a number; JSON
+    """
+
+    step: int
+    weights: Mapping[str, Tensor]
+    trainer: str
+    optimizer: Mapping[str, Tensor] | None = None
+    groups: str = ""
+
+    def copied(self) -> State:
+        """A copy in the CPU's memory, which stays as it is while training goes on."""
+        weights = {name: _copied(tensor) for name, tensor in self.weights.items()}
+        optimizer = None if self.optimizer is None else {name: _copied(tensor) for name, tensor in self.optimizer.items()}
+        for device in {tensor.device for tensor in self.weights.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(device)
+        return replace(self, weights=weights, optimizer=optimizer)
+
+
+def state_of(
+    step: int,
+    weights: nn.Module | Mapping[str, Tensor],
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    parameters: Sequence[NamedParameter] = (),
+    trainer: Mapping[str, Any],
+) -> State:
+    """What a checkpoint of this moment holds; its tensors are those that training changes.
+
+    weights  a module, or tensors by saved key
+    """
+    record = json.dumps({"step": step, **trainer}, indent=2) + "\n"
+    if optimizer is None:
+        return State(step, _weights(weights), record)
+    tensors, groups = _optimizer_state(optimizer, parameters)
+    return State(step, _weights(weights), record, tensors, json.dumps(groups, indent=2) + "\n")
+
+
+def save(directory: Path, state: State, after: Iterable[Path] = ()) -> Checkpoint:
+    """Write `directory/step-XXXXXXXX`, complete or not at all. `UserError` where the disk does not let it; nothing of it is left then.
+
+    after  files that are on the disk before the checkpoint is: what the run told of the steps until it
+    """
+    place = directory / f"step-{state.step:08d}"
+    draft = draft_of(place)
+    with told(f"checkpoint {str(place)!r}", "the earlier checkpoints are as they were"):
+        directory.mkdir(parents=True, exist_ok=True)
+        _sweep(directory)
+        try:
+            draft.mkdir()
+            _fill(draft, state)
+            for path in (*after, draft):
+                flush(path)
+            take_name(draft, place)
+        except OSError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+    return Checkpoint(place, state.step)
+
+
 def write(
     directory: Path,
     step: int,
@@ -112,37 +186,8 @@ def write(
     parameters: Sequence[NamedParameter] = (),
     trainer: Mapping[str, Any],
 ) -> Checkpoint:
-    """Write `directory/step-XXXXXXXX`, complete or not at all.
-
-    weights  a module, or tensors by saved key
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
-    place = directory / f"step-{step:08d}"
-    draft = directory / f".{place.name}.{os.getpid()}.part"
-    draft.mkdir()
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in _weights(weights).items()}, draft / MODEL)
-        if optimizer is not None:
-            _write_optimizer(draft, optimizer, parameters)
-        (draft / TRAINER).write_text(json.dumps({"step": step, **trainer}, indent=2) + "\n")
-        checksums = {path.name: _checksum(path) for path in sorted(draft.iterdir())}
-        (draft / CHECKSUMS).write_text(json.dumps(checksums, indent=2) + "\n")
-        for path in (*draft.iterdir(), draft):
-            _flush(path)
-        if place.exists():
-            # The same step written before (a resumed run whose old checkpoint was damaged): it gives way to this one.
-            shutil.rmtree(place)
-        draft.rename(place)
-    except (OSError, SafetensorError) as error:
-        # A full disk is an OSError of ours, or a SafetensorError of the library's.
-        shutil.rmtree(draft, ignore_errors=True)
-        raise UserError(
-            f"cannot write checkpoint {str(place)!r}: {error}; the earlier checkpoints are as they were. "
-            "free some space or choose another --out, then run the same command again"
-        ) from error
-    _flush(directory)
-    return Checkpoint(place, step)
+    """`save` the `state_of` this moment, while nothing changes it."""
+    return save(directory, state_of(step, weights, optimizer=optimizer, parameters=parameters, trainer=trainer))
 
 
 def listed(directory: Path) -> list[Checkpoint]:
@@ -162,10 +207,16 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     return None
 
 
-def prune(directory: Path, keep: int | None) -> None:
-    """Keep the latest `keep` checkpoints."""
-    for checkpoint in listed(directory)[keep:] if keep is not None else ():
-        shutil.rmtree(checkpoint.directory)
+def prune(directory: Path, rule: KeepRule, losses: Mapping[int, float]) -> None:
+    """Remove the checkpoints that the rule does not keep, the oldest first.
+
+    losses  validation losses by step
+    """
+    found = listed(directory)
+    kept = rule.kept([one.step for one in found], losses)
+    for checkpoint in reversed(found):
+        if checkpoint.step not in kept:
+            checkpoint.remove()
 
 
 def earlier_names(module: nn.Module, spec: Spec) -> EarlierNames:
@@ -207,7 +258,7 @@ def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _write_optimizer(draft: Path, optimizer: torch.optim.Optimizer, parameters: Sequence[NamedParameter]) -> None:
+def _optimizer_state(optimizer: torch.optim.Optimizer, parameters: Sequence[NamedParameter]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     names = {index: name for name, index in _indices(optimizer, parameters).items()}
     state = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
@@ -215,12 +266,11 @@ def _write_optimizer(draft: Path, optimizer: torch.optim.Optimizer, parameters: 
     for index, fields in state["state"].items():
         for field, value in fields.items():
             if isinstance(value, Tensor):
-                tensors[f"{names[index]}/{field}"] = value.detach().cpu().contiguous()
+                tensors[f"{names[index]}/{field}"] = value
             else:
                 numbers.setdefault(names[index], {})[field] = value
     groups = [{**group, "params": [names[index] for index in group["params"]]} for group in state["param_groups"]]
-    save_file(tensors, draft / OPTIMIZER)
-    (draft / GROUPS).write_text(json.dumps({"groups": groups, "state": numbers}, indent=2) + "\n")
+    return tensors, {"groups": groups, "state": numbers}
 
 
 def _indices(optimizer: torch.optim.Optimizer, parameters: Sequence[NamedParameter]) -> dict[str, int]:
@@ -230,20 +280,38 @@ def _indices(optimizer: torch.optim.Optimizer, parameters: Sequence[NamedParamet
     return {names[id(parameter)]: index for index, parameter in enumerate(ordered)}
 
 
+def _fill(draft: Path, state: State) -> None:
+    """Write every file of a checkpoint, and their checksums last."""
+    checksums = {MODEL: write_tensors(draft / MODEL, state.weights)}
+    if state.optimizer is not None:
+        checksums[OPTIMIZER] = write_tensors(draft / OPTIMIZER, state.optimizer)
+        checksums[GROUPS] = write_flushed(draft / GROUPS, [state.groups.encode()])
+    checksums[TRAINER] = write_flushed(draft / TRAINER, [state.trainer.encode()])
+    write_flushed(draft / CHECKSUMS, [(json.dumps(checksums, indent=2) + "\n").encode()])
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    """A copy on the CPU; one from a GPU is complete once the device is synchronised."""
+    copy = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return copy.copy_(tensor.detach(), non_blocking=tensor.is_cuda)
+
+
 def _sweep(directory: Path) -> None:
-    """Remove what a process that died left half-written."""
-    for leftover in directory.glob(".step-*.part"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    """Remove what a process that died left half-written or half-removed."""
+    for leftover in directory.iterdir():
+        if is_draft(leftover):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _file_damage(path: Path, checksum: str) -> str | None:
+    if not path.exists():
+        return "is missing"
+    try:
+        return None if _checksum(path) == checksum else "does not have its checksum"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
 
 
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

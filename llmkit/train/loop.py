@@ -31,12 +31,14 @@ from llmkit.runtime import catalog as installed
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
 from llmkit.train.engine import Engine
+from llmkit.train.keep import KeepRule
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
 from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
 from llmkit.train.signals import Interrupted, StopWish
 from llmkit.train.validate import sample, validate
+from llmkit.train.writer import CheckpointWriter
 
 
 class Diverged(Exception):
@@ -124,6 +126,8 @@ class Trainer:
         self.engine = Engine(spec, accelerator)
         self.schedule = spec.train.schedule.make()
         self.done = Progressed()
+        self.losses: dict[int, float] = {}
+        self.writer = CheckpointWriter(directory.checkpoints, KeepRule.of(spec.train), directory.row_files)
         self.per_rank = _share(spec.train.batch_size, self.engine.data_ranks)
         self.micro = min(spec.train.micro_batch_size or self.per_rank, self.per_rank)
 
@@ -139,14 +143,19 @@ class Trainer:
         began = time.perf_counter()
         first = self.done.tokens
         saved = self.done.step if begin.checkpoint is not None else -1
-        with wish.deferred():
+        if resumed:
+            # Whoever was stopped right after the checkpoint had not looked yet.
+            self._look()
+        with wish.deferred(), self.writer:
             while self.done.step < self.spec.steps:
+                self.writer.check()
                 stop = self._step(wish)
                 due = self._due(self.spec.train.checkpoint_every)
                 if (due or stop or self.done.step == self.spec.steps) and saved != self.done.step:
                     self._save()
                     saved = self.done.step
                 if stop and self.done.step < self.spec.steps:
+                    self._wait_for_checkpoint()
                     raise Interrupted(self._how_to_go_on(), 128 + stop)
                 self._look()
         seconds = time.perf_counter() - began
@@ -237,7 +246,8 @@ class Trainer:
                 f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
             )
         if self.accelerator.is_main_process:
-            self.directory.append("metrics", {"step": self.done.step, "tokens": self.done.tokens, **found})
+            self.losses[self.done.step] = found["val_loss"]
+            self.directory.append_once("metrics", {"step": self.done.step, "tokens": self.done.tokens, **found}, by=["step"])
             self.accelerator.log(found, step=self.done.step)
             self.reporter.say(
                 f"step {self.done.step}: validation loss {found['val_loss']:.4f}, {found['val_bits_per_byte']:.4f} bits per byte"
@@ -250,7 +260,7 @@ class Trainer:
         with self.engine.evaluating():
             texts = sample(self.spec, self.engine.model, self.prepared.tokenizer)
         for prompt, text in zip(self.spec.train.sample_prompts, texts, strict=True):
-            self.directory.append("samples", {"step": self.done.step, "prompt": prompt, "text": text})
+            self.directory.append_once("samples", {"step": self.done.step, "prompt": prompt, "text": text}, by=["step", "prompt"])
             self.reporter.say(f"step {self.done.step}: {prompt}»{printable(text)}«")
 
     def _restore(self, begin: Start) -> int | None:
@@ -273,23 +283,27 @@ class Trainer:
         earlier = self.directory.load_manifest().get("sessions", [])
         self.directory.begin(self.spec, record | {"sessions": [*earlier, session]}, self.prepared.tokenizer_directory)
         self.directory.cut(self.done.step)
+        self.losses = {row["step"]: row["val_loss"] for row in self.directory.rows("metrics") if "val_loss" in row}
 
     def _save(self) -> None:
-        """Every rank has the same weights: the first writes them, the others wait."""
-        if self.accelerator.is_main_process:
-            trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
-            if self.engine.scaler.is_enabled():
-                trainer["scaler"] = self.engine.scaler.state_dict()
-            with self.engine.evaluating():
-                checkpoints.write(
-                    self.directory.checkpoints,
+        """Every rank has the same weights: the first writes them, beside the steps that follow."""
+        trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
+        if self.engine.scaler.is_enabled():
+            trainer["scaler"] = self.engine.scaler.state_dict()
+        with self.engine.evaluating():
+            if self.accelerator.is_main_process:
+                state = checkpoints.state_of(
                     self.done.step,
                     self.engine.saved(),
                     optimizer=self.engine.optimizer,
                     parameters=self.engine.parameters,
                     trainer=trainer,
                 )
-            checkpoints.prune(self.directory.checkpoints, self.spec.train.keep_checkpoints)
+                self.writer.save(state, self.losses)
+
+    def _wait_for_checkpoint(self) -> None:
+        """Until the last checkpoint is complete; no rank leaves before."""
+        self.writer.wait()
         self.accelerator.wait_for_everyone()
 
     def _introduce(self, resumed: int | None) -> None:

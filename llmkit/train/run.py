@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,10 +24,15 @@ from llmkit.runtime import catalog as installed
 from llmkit.runtime import load_spec
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint, earlier_names
+from llmkit.train.durable import copy_whole, is_draft, told, write_whole
 from llmkit.train.record import manifest_of
 
 IMPORTED = "imported"
 """Key of the manifest of a run that was imported: from which family."""
+
+SPIKES = "spikes"
+ROWS = ("metrics", "ledger", "samples", SPIKES)
+"""What a run tells of its steps, a JSON object a line."""
 
 
 class RunDirectory:
@@ -44,6 +48,7 @@ class RunDirectory:
         self.result = root / "result.json"
         self.tokenizer = root / "tokenizer"
         self.checkpoints = root / "checkpoints"
+        self._told: dict[str, list[dict[str, Any]]] = {}
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -53,21 +58,19 @@ class RunDirectory:
         """Whether anything at all lies here, besides what a process that died at its very beginning left half-written."""
         if not self.root.is_dir():
             return self.root.exists()
-        return any(not _is_draft(path) for path in self.root.iterdir())
+        return any(not is_draft(path) for path in self.root.iterdir())
 
     def begin(self, spec: Spec, manifest: dict[str, Any], tokenizer: Path | None) -> None:
         """Write what a run has before its first step.
 
         The spec comes first: from then on this is a run, and whatever interrupts the rest, the same command goes on with it.
         """
-        try:
+        with told(f"the run {str(self.root)!r}", otherwise="choose another directory with --out"):
             self.root.mkdir(parents=True, exist_ok=True)
             self.record_spec(spec)
             write_whole(self.manifest, json.dumps(manifest, indent=2) + "\n")
             if tokenizer is not None:
-                _copy_whole(tokenizer, self.tokenizer)
-        except OSError as error:
-            raise UserError(f"cannot write the run {str(self.root)!r}: {error.strerror}; choose another directory with --out") from error
+                copy_whole(tokenizer, self.tokenizer, ignore=["seal.json"])
 
     def record_spec(self, spec: Spec) -> None:
         """Write the filled spec."""
@@ -101,23 +104,49 @@ class RunDirectory:
 
     def record_result(self, result: dict[str, Any]) -> None:
         """Write what the finished run prints."""
-        write_whole(self.result, json.dumps(result, indent=2) + "\n")
+        with told(f"{str(self.result)!r}", "the last checkpoint is complete"):
+            write_whole(self.result, json.dumps(result, indent=2) + "\n")
 
     def append(self, name: str, row: dict[str, Any]) -> None:
-        """Add a row to `<name>.jsonl`; it is in the file before this returns."""
-        with (self.root / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        """Add a row to `<name>.jsonl`; it is in the file before this returns. `UserError` where the disk does not let it."""
+        path = self.root / f"{name}.jsonl"
+        with told(f"{str(path)!r}", "the last complete checkpoint is as it was"), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def cut(self, step: int) -> None:
-        """Forget the result, rows after a checkpoint's step or torn by a crash, and later checkpoints, so that each step is told once."""
-        self.result.unlink(missing_ok=True)
-        for name in ("metrics", "ledger", "samples"):
-            path = self.root / f"{name}.jsonl"
-            if path.exists():
-                write_whole(path, "".join(line for line in _whole_lines(path) if json.loads(line)["step"] <= step))
-        for later in checkpoints.listed(self.checkpoints):
-            if later.step > step:
-                shutil.rmtree(later.directory)
+    def append_once(self, name: str, row: dict[str, Any], by: Sequence[str]) -> None:
+        """`append`, unless a run that was killed after it had told this, and goes on from this very step, has told it.
+
+        by  keys whose values make two rows that have the same keys tell the same thing
+        """
+        if not any(known.keys() == row.keys() and all(known[key] == row[key] for key in by) for known in self._told.get(name, ())):
+            self.append(name, row)
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of `<name>.jsonl`, without those that a crash has torn."""
+        return [row for _, row in _whole_rows(self.root / f"{name}.jsonl")]
+
+    def row_files(self) -> list[Path]:
+        """The files of rows that the run has."""
+        return [path for name in ROWS if (path := self.root / f"{name}.jsonl").exists()]
+
+    def cut(self, step: int, spikes: int = 0) -> None:
+        """Forget the result, later checkpoints, and rows after a checkpoint's step or torn by a crash, so that each step is told once.
+
+        spikes  how many rows of spikes.jsonl the checkpoint knows of
+
+        In this order: whatever interrupts it, no checkpoint stays whose steps are told no more.
+        """
+        with told(f"the run {str(self.root)!r}"):
+            self.result.unlink(missing_ok=True)
+            for later in checkpoints.listed(self.checkpoints):
+                if later.step > step:
+                    later.remove()
+            for path in self.row_files():
+                rows = _whole_rows(path)
+                # A spike that the run went back from was in a step after the checkpoint that knows of it.
+                kept = rows[:spikes] if path.stem == SPIKES else [(line, row) for line, row in rows if row["step"] <= step]
+                write_whole(path, "".join(line for line, _ in kept))
+                self._told[path.stem] = [row for _, row in kept if row["step"] == step]
 
 
 def write_initialised(spec: Spec, out: Path) -> None:
@@ -192,28 +221,17 @@ def named_checkpoint(path: Path) -> Checkpoint:
     return found
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old one or the new one, never a half."""
-    draft = path.with_name(f".{path.name}.part")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+def _whole_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a file of rows and what they say; none where there is no file.
+
+    A killed process may leave half a line at the end, and a machine that lost its power a piece of the file that was never written.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else ()
+    return [(line, row) for line in lines if line.endswith("\n") and isinstance(row := _parsed(line), dict) and "step" in row]
 
 
-def _copy_whole(source: Path, target: Path) -> None:
-    """Copy a directory over another, so that a reader sees all of it or none."""
-    draft = target.with_name(f".{target.name}.part")
-    for old in (draft, target):
-        shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(source, draft, ignore=shutil.ignore_patterns("seal.json"))
-    draft.rename(target)
-
-
-def _is_draft(path: Path) -> bool:
-    return path.name.startswith(".") and path.name.endswith(".part")
-
-
-def _whole_lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

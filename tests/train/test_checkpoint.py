@@ -17,6 +17,7 @@ from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.plugins.objectives.causal import Causal
 from llmkit.plugins.objectives.components import CausalParams
 from llmkit.train import checkpoint
+from llmkit.train.keep import KeepRule
 from llmkit.train.step import TrainStep
 
 
@@ -98,17 +99,32 @@ def test_one_flipped_bit_in_any_file_is_found(tiny, tmp_path, name):
     assert written.damage() == f"{name} does not have its checksum"
 
 
-def test_the_latest_that_is_whole_is_taken_and_older_ones_are_pruned(tiny, tmp_path):
+def test_what_died_half_written_is_no_checkpoint_and_the_next_one_sweeps_it_away(tiny, tmp_path):
     model = llmkit.build(llmkit.load_spec(tiny))
     for step in (2, 10, 100_000_000):
         checkpoint.write(tmp_path, step, model, trainer={})
-    (tmp_path / ".step-00000011.1.part").mkdir()
+    (tmp_path / ".step-00000011.part").mkdir()
+    (tmp_path / ".step-00000009.old.part").mkdir()
     (tmp_path / "step-of-mine").mkdir()
     assert [one.step for one in checkpoint.listed(tmp_path)] == [100_000_000, 10, 2]
-    checkpoint.prune(tmp_path, 2)
-    assert [one.step for one in checkpoint.listed(tmp_path)] == [100_000_000, 10]
     checkpoint.write(tmp_path, 12, model, trainer={})
-    assert not list(tmp_path.glob(".step*"))
+    assert not list(tmp_path.glob(".step*")) and (tmp_path / "step-of-mine").is_dir()
+
+
+def test_a_checkpoint_of_a_step_that_has_one_takes_its_place(tiny, tmp_path):
+    model = llmkit.build(llmkit.load_spec(tiny))
+    for tokens in (1, 2):
+        written = checkpoint.write(tmp_path, 3, model, trainer={"tokens": tokens})
+    assert written.trainer()["tokens"] == 2 and written.damage() is None
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir() and path.name != "cache"] == ["step-00000003"]
+
+
+def test_what_the_rule_does_not_keep_is_removed(tiny, tmp_path):
+    model = llmkit.build(llmkit.load_spec(tiny))
+    for step in range(1, 8):
+        checkpoint.write(tmp_path, step, model, trainer={})
+    checkpoint.prune(tmp_path, KeepRule(last=1, every=3, best=True), {2: 1.0, 4: 2.0})
+    assert [one.step for one in checkpoint.listed(tmp_path)] == [7, 6, 3, 2]
 
 
 @pytest.mark.parametrize("room", [1_000, 100_000])
@@ -133,5 +149,6 @@ def test_a_full_disk_is_told_with_a_remedy_and_leaves_nothing_half_written(tiny,
     done = subprocess.run(
         [sys.executable, "-c", script, json.dumps(tiny), str(tmp_path / "checkpoints"), str(room)], capture_output=True, text=True
     )
-    assert "File too large" in done.stdout and "the earlier checkpoints are as they were" in done.stdout, done.stderr
+    words = ("checkpoints/step-00000002", "File too large", "the earlier checkpoints are as they were", "free some space on its disk")
+    assert all(word in done.stdout for word in words), (done.stdout, done.stderr)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000001"]

@@ -70,13 +70,13 @@ SABOTAGES = {
         run.RunDirectory.append = dying
         """,
     "while the weights of step 6 are written": """
-        save = checkpoint.save_file
-        def dying(tensors, path, *rest):
+        save = checkpoint.write_tensors
+        def dying(path, tensors):
             if "step-00000006" in str(path):
-                Path(path).write_bytes(b"half")
+                path.write_bytes(b"half")
                 die()
-            save(tensors, path, *rest)
-        checkpoint.save_file = dying
+            return save(path, tensors)
+        checkpoint.write_tensors = dying
         """,
     "just before the checkpoint of step 6 gets its name": """
         rename = Path.rename
