@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -31,13 +32,21 @@ def initialise(module: nn.Module, spec: ModelSpec, seed: int, *, prefix: str = "
 
     `ValueError` where a parameter is on the meta device.
     """
-    init = spec.init.make()
+    values = initial_values(module, spec, seed, prefix=prefix)
     for weight in _weights(module, spec, prefix):
         if weight.parameter.is_meta:
             raise ValueError(f"{weight.name} is on the meta device and can hold no value; call to_empty first")
-        value = _initial(module, weight, init, generator_for(weight.name, seed))
         with torch.no_grad():
-            weight.parameter.copy_(value)
+            weight.parameter.copy_(values[weight.name]())
+
+
+def initial_values(module: nn.Module, spec: ModelSpec, seed: int, *, prefix: str = "") -> dict[str, Callable[[], Tensor]]:
+    """Saved name -> what draws the whole parameter's initial value, fp32 on the CPU. `module` may be on the meta device: ranks that
+    hold parts of parameters draw a whole one at a time, and keep their part."""
+    init = spec.init.make()
+    return {
+        weight.name: partial(_initial, module, weight, init, generator_for(weight.name, seed)) for weight in _weights(module, spec, prefix)
+    }
 
 
 def generator_for(address: str, seed: int) -> torch.Generator:

@@ -7,7 +7,7 @@ and how ranks share the work. What the loop is told is global: sums over all ran
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -21,9 +21,10 @@ from llmkit.core.site import Site
 from llmkit.core.spec import Spec
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
+from llmkit.model.generate import evaluating
 from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.train import checkpoint as checkpoints
-from llmkit.train import precision
+from llmkit.train import precision, world
 from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.step import TrainStep
 
@@ -42,7 +43,7 @@ class Engine:
     def __init__(self, spec: Spec, accelerator: Accelerator) -> None:
         self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
         self.data_rank, self.data_ranks = accelerator.process_index, accelerator.num_processes
-        self.root = TrainStep(build(spec), _objective(spec))
+        self.root = TrainStep(build(spec), make_objective(spec))
         initialise(self.root.objective, spec.model, spec.train.seed, prefix="objective.")
         self.root.to(self.device)
         self.masters = precision.Masters(self.root) if spec.train.precision == "bf16" else None
@@ -66,6 +67,11 @@ class Engine:
         """What is minimised."""
         return self.root.objective
 
+    @property
+    def size(self) -> int:
+        """Parameters of the whole model and its objective."""
+        return sum(one.parameter.numel() for one in self.parameters)
+
     def gradients(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
         """Forward and backward over this rank's micro-batches of a step; gradients are then the global batch's, on every rank.
 
@@ -79,7 +85,7 @@ class Engine:
             stats.append(found)
         if self.masters is not None and self.data_ranks > 1:
             _add_up_gradients(self.masters.parameters)
-        return torch.stack(losses).sum(), _summed(stats)
+        return torch.stack(losses).sum(), summed_stats(stats)
 
     def clip(self, largest: float | None) -> Tensor:
         """Scale all gradients so that their joint norm is at most this; the norm that they had, a scalar."""
@@ -97,11 +103,20 @@ class Engine:
         """Forget the gradients: after an update, or instead of one."""
         self.optimizer.zero_grad(set_to_none=True)
 
+    def discard(self) -> None:
+        """Instead of an update: gradients that were clipped are dropped, and optimizer and scaler stay as they were."""
+        if self.scaler.is_enabled():
+            # It takes unscaled gradients once a step, and `update` is all that ends one.
+            state = self.scaler.state_dict()
+            self.scaler.update()
+            self.scaler.load_state_dict(state)
+        self.drop_gradients()
+
     def after_step(self, stats: Mapping[str, Tensor]) -> None:
         """Give each module the stats that its forward passes returned, summed over ranks: for what changes between steps."""
         if not stats:
             return
-        summed = {name: self.accelerator.reduce(value, reduction="sum") for name, value in stats.items()}
+        summed = {name: self._summed_over_ranks(value) for name, value in stats.items()}
         for address, module in self.model.named_modules():
             after = getattr(module, "after_step", None)
             mine = {name.removeprefix(f"{address}."): value for name, value in summed.items() if name.startswith(f"{address}.")}
@@ -123,6 +138,32 @@ class Engine:
         finally:
             self.train_mode()
 
+    def total(self, *values: float | Tensor) -> list[float]:
+        """What each rank has of its share of the batch, each value summed over all shares, in one exchange."""
+        return world.total(self.accelerator, *values)
+
+    def nats(self, batches: Iterable[Batch]) -> tuple[Tensor, int]:
+        """-ln p of the targets of these batches summed, fp64, and how many there are."""
+        nats, counted = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        with evaluating(self.root), precision.autocast(self.spec.train.precision, self.device):
+            for batch in batches:
+                found = self.root.nats(batch.to(self.device))
+                nats += found.double().sum()
+                counted += len(found)
+        return nats, counted
+
+    @contextmanager
+    def whole_model(self) -> Iterator[Decoder | None]:
+        """The model on the first rank, to generate from; None on the others, which call it too."""
+        yield self.model if self.accelerator.is_main_process else None
+
+    def recorded(self) -> tuple[Mapping[str, Tensor], torch.optim.Optimizer, Sequence[NamedParameter]]:
+        """What a checkpoint has: weights by saved key, an optimizer and the parameters that it is of, by saved name.
+
+        All ranks call it, and only the first need have any of it.
+        """
+        return self.saved(), self.optimizer, self.parameters
+
     def saved(self) -> dict[str, Tensor]:
         """What a checkpoint has of the weights, by saved key: those that the optimizer updates, and buffers."""
         found = checkpoints.saved_tensors(self.root)
@@ -132,12 +173,16 @@ class Engine:
         """Weights, optimizer and scaler as a checkpoint has them; one of step 0 has weights alone."""
         earlier = checkpoints.earlier_names(self.root, self.spec)
         found.load_model(self.saved(), earlier)
-        if found.step > 0:
+        if found.has_optimizer():
             found.load_optimizer(self.optimizer, self.parameters, earlier)
         state = found.trainer().get("scaler")
         if state is not None:
             self.scaler.load_state_dict(state)
         self._refresh()
+
+    def _summed_over_ranks(self, value: Tensor) -> Tensor:
+        summed: Tensor = self.accelerator.reduce(value, reduction="sum")
+        return summed
 
     def _named(self) -> list[NamedParameter]:
         named = named_parameters_with_roles(self.root, self.spec.model)
@@ -166,7 +211,8 @@ class Engine:
             self.masters.refresh()
 
 
-def _objective(spec: Spec) -> Any:
+def make_objective(spec: Spec) -> Any:
+    """The objective of a spec, without initial values."""
     model = spec.model
     return spec.train.objective.make(
         Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, spec.vocab_size, address="train.objective")
@@ -184,7 +230,8 @@ def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = gradient.view_as(parameter) if any_rank else None
 
 
-def _summed(parts: Sequence[Stats]) -> Stats:
+def summed_stats(parts: Sequence[Stats]) -> Stats:
+    """The stats of several micro-batches as those of all."""
     total: Stats = {}
     for stats in parts:
         for name, value in stats.items():

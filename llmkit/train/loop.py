@@ -30,8 +30,8 @@ from llmkit.data.prepare import Prepared, prepare
 from llmkit.runtime import catalog as installed
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
-from llmkit.train.engine import Engine
 from llmkit.train.keep import KeepRule
+from llmkit.train.parallel import make_engine
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
 from llmkit.train.resume import Start, check_data, start
@@ -123,7 +123,7 @@ class Trainer:
             seed=spec.train.seed,
             mask_documents=spec.data.mask_documents,
         )
-        self.engine = Engine(spec, accelerator)
+        self.engine = make_engine(spec, accelerator)
         self.schedule = spec.train.schedule.make()
         self.done = Progressed()
         self.losses: dict[int, float] = {}
@@ -170,13 +170,13 @@ class Trainer:
         items = self.batches.items(step)
         micros = self._micro_batches(items)
         counted = sum(self.engine.objective.count(batch) for batch in micros)
-        count, interrupts, terminations = world.total(self.accelerator, counted, wish.signal == SIGINT, wish.signal == SIGTERM)
+        count, interrupts, terminations = self.engine.total(counted, wish.signal == SIGINT, wish.signal == SIGTERM)
         if count == 0:
             raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
         rate = self._set_learning_rate(step)
         nats, stats = self.engine.gradients(micros, count)
         norm = float(self.engine.clip(spec.train.grad_clip))
-        (loss,) = world.total(self.accelerator, nats / count)
+        (loss,) = self.engine.total(nats / count)
         self._check_finite(step, loss, norm)
         self.engine.update()
         self.engine.after_step(stats)
@@ -240,7 +240,7 @@ class Trainer:
 
     def _evaluate(self, limit: int | None) -> dict[str, float]:
         with self.engine.evaluating():
-            found = validate(self.spec, self.engine.root, self.prepared, self.accelerator, limit)
+            found = validate(self.spec, self.engine, self.prepared, limit)
         if not math.isfinite(found["val_loss"]):
             raise Diverged(
                 f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
@@ -255,10 +255,10 @@ class Trainer:
         return found
 
     def _sample(self) -> None:
-        if not self.accelerator.is_main_process:
+        with self.engine.evaluating(), self.engine.whole_model() as model:
+            texts = [] if model is None else sample(self.spec, model, self.prepared.tokenizer)
+        if model is None:
             return
-        with self.engine.evaluating():
-            texts = sample(self.spec, self.engine.model, self.prepared.tokenizer)
         for prompt, text in zip(self.spec.train.sample_prompts, texts, strict=True):
             self.directory.append_once("samples", {"step": self.done.step, "prompt": prompt, "text": text}, by=["step", "prompt"])
             self.reporter.say(f"step {self.done.step}: {prompt}»{printable(text)}«")
@@ -286,19 +286,14 @@ class Trainer:
         self.losses = {row["step"]: row["val_loss"] for row in self.directory.rows("metrics") if "val_loss" in row}
 
     def _save(self) -> None:
-        """Every rank has the same weights: the first writes them, beside the steps that follow."""
+        """The first rank writes what all ranks have, beside the steps that follow."""
         trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
         if self.engine.scaler.is_enabled():
             trainer["scaler"] = self.engine.scaler.state_dict()
         with self.engine.evaluating():
+            weights, optimizer, parameters = self.engine.recorded()
             if self.accelerator.is_main_process:
-                state = checkpoints.state_of(
-                    self.done.step,
-                    self.engine.saved(),
-                    optimizer=self.engine.optimizer,
-                    parameters=self.engine.parameters,
-                    trainer=trainer,
-                )
+                state = checkpoints.state_of(self.done.step, weights, optimizer=optimizer, parameters=parameters, trainer=trainer)
                 self.writer.save(state, self.losses)
 
     def _wait_for_checkpoint(self) -> None:
@@ -307,7 +302,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _introduce(self, resumed: int | None) -> None:
-        size = sum(one.parameter.numel() for one in self.engine.parameters)
+        size = self.engine.size
         spec, ranks = self.spec, self.accelerator.num_processes
         self.reporter.say(
             f"{spec.name}: {size:,} parameters, {spec.steps:,} steps of {spec.train.batch_size} x {spec.seq_len} tokens, "

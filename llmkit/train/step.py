@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from llmkit.core.interfaces.objective import Batch, Loss, Objective
 from llmkit.model.decoder import Decoder
+from llmkit.model.language_model import token_nats
 
 
 class TrainStep(nn.Module):
@@ -23,6 +24,13 @@ class TrainStep(nn.Module):
     def forward(self, batch: Batch) -> Loss:
         """The sum of the loss over the counted tokens of a micro-batch."""
         return cast(Loss, self.objective(self.model, batch))
+
+    def nats(self, batch: Batch) -> Tensor:
+        """-ln p of every target that there is, fp32 (N,): an evaluation, whatever the objective trains."""
+        h, _ = self.model.features(batch)
+        real = batch.targets.flatten() >= 0
+        found, _ = token_nats(self.model, h.flatten(0, 1)[real], batch.targets.flatten()[real])
+        return found
 
     def tie_weights(self) -> None:
         """Tie the model's weights again: accelerate calls it after loading."""

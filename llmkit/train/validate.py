@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import math
 
-import torch
-from accelerate import Accelerator
-
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.core.spec import Spec
 from llmkit.data.batches import windows
 from llmkit.data.prepare import Prepared
 from llmkit.model.decoder import Decoder
-from llmkit.model.generate import evaluating, generate
-from llmkit.model.language_model import token_nats
-from llmkit.train import precision, world
-from llmkit.train.step import TrainStep
+from llmkit.model.generate import generate
+from llmkit.train.engine import Engine
 
 ROWS = 16
 """Validation sequences computed at once."""
 
 
-def validate(spec: Spec, root: TrainStep, prepared: Prepared, accelerator: Accelerator, limit: int | None = None) -> dict[str, float]:
+def validate(spec: Spec, engine: Engine, prepared: Prepared, limit: int | None = None) -> dict[str, float]:
     """`val_loss`, nats a token, and `val_bits_per_byte`, over the validation stream in consecutive windows of `seq_len`.
 
     Bits per byte are the nats of all predicted tokens, end-of-text included, / ln 2 / the UTF-8 bytes of the documents. With a
     `limit` on the sequences, both are of the first so many, whose bytes are taken to be the average ones.
     The ranks share the windows.
     """
-    nats = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-    counted = 0
     tokens = prepared.validation
     batches = windows(
         tokens,
@@ -37,19 +30,11 @@ def validate(spec: Spec, root: TrainStep, prepared: Prepared, accelerator: Accel
         batch_size=ROWS,
         mask_documents=spec.data.mask_documents,
         limit=limit,
-        shard=accelerator.process_index,
-        of=accelerator.num_processes,
+        shard=engine.data_rank,
+        of=engine.data_ranks,
     )
-    with evaluating(root), precision.autocast(spec.train.precision, accelerator.device):
-        for batch in batches:
-            on_device = batch.to(accelerator.device)
-            h, _ = root.model.features(on_device)
-            real = on_device.targets.flatten() >= 0
-            found, _ = token_nats(root.model, h.flatten(0, 1)[real], on_device.targets.flatten()[real])
-            nats += found.double().sum()
-            counted += len(found)
-    all_nats, all_counted = world.total(accelerator, nats, counted)
-    loss = all_nats / all_counted
+    nats, counted = engine.total(*engine.nats(batches))
+    loss = nats / counted
     tokens_a_byte = (tokens.n_tokens - 1) / tokens.n_bytes
     return {"val_loss": loss, "val_bits_per_byte": loss * tokens_a_byte / math.log(2)}
 

@@ -20,6 +20,8 @@ Cost: D (L + R) + L H (N + V) + H V D weights and those of the queries; a cache 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,9 @@ class LatentAttention(Attention):
 
     reads_weights = ("key_up", "value_up")
     residual = ("output.weight",)
+    parallel: Mapping[str, str] = {
+        "query": "heads", "query_up": "heads", "key_up": "heads", "value_up": "heads", "rotary_key": "shared", "output": "row",
+    }  # fmt: skip
 
     def __init__(self, params: MLAParams, site: Site) -> None:
         super().__init__()

@@ -24,6 +24,8 @@ Soft-cap and sinks are beyond the fast kernels: the scores, T^2 H numbers, then 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,10 @@ class MultiHeadAttention(Attention):
     """H query heads over G key/value heads, (B, T, D) -> (B, T, D)."""
 
     residual = ("output.weight",)
+    parallel: Mapping[str, str] = {
+        "query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "heads", "sinks": "heads", "output": "row",
+        "query_norm": "partial", "key_norm": "partial",
+    }  # fmt: skip
 
     def __init__(self, params: MHAParams, site: Site) -> None:
         super().__init__()
@@ -49,6 +55,9 @@ class MultiHeadAttention(Attention):
         self.value = nn.Linear(site.d_model, self.kv_heads * self.width, bias=into)
         self.output = nn.Linear(self.heads * self.width, site.d_model, bias=params.bias is True)
         self.norm_over = None if params.qk_norm is None else params.qk_norm_over
+        if self.norm_over == "width":
+            # A norm over all heads cannot be taken of some.
+            self.parallel = {}
         if params.qk_norm is not None:
             self.query_norm = site.make("query_norm", params.qk_norm, width=params.normed(site.d_model, self.heads))
             self.key_norm = site.make("key_norm", params.qk_norm, width=params.normed(site.d_model, self.kv_heads))

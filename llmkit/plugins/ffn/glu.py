@@ -7,7 +7,7 @@ y = down(relu(gate(x))^2 * up(x))    ReGLU2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -25,6 +25,7 @@ class GLU(FeedForward):
     """
 
     residual = ("down.weight",)
+    parallel: Mapping[str, str] = {"gate": "column", "up": "column", "down": "row"}
 
     def __init__(self, d_model: int, hidden: int, activation: Callable[[Tensor], Tensor], *, bias: bool = False) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from llmkit.core.interfaces.ffn import FeedForward
@@ -17,6 +19,7 @@ class MLP(FeedForward):
     """
 
     residual = ("down.weight",)
+    parallel: Mapping[str, str] = {"up": "column", "down": "row"}
 
     def __init__(self, params: MLPParams, site: Site) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ Shapes: B batch, T tokens, D model width, E experts, k of them active, F hidden 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -108,6 +109,7 @@ class Experts(nn.Module):
     """E gated linear units side by side, their matrices stacked: `gate` and `up` (E, F, D), `down` (E, D, F)."""
 
     residual = ("down",)
+    parallel: Mapping[str, str] = {"gate": "column", "up": "column", "down": "row"}
 
     def __init__(self, n_experts: int, d_model: int, hidden: int, activation: Activation) -> None:
         super().__init__()

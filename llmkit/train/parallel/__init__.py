@@ -8,3 +8,23 @@ pieces    what a rank holds of each parameter; from a whole one and back
 engine    one optimizer step over all of it
 account   what each rank would hold and send, without any rank
 """
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+
+from llmkit.core.spec import Spec
+from llmkit.train.engine import Engine
+from llmkit.train.parallel.checks import plain
+from llmkit.train.parallel.mesh import check_size
+
+
+def make_engine(spec: Spec, accelerator: Accelerator) -> Engine:
+    """The engine that a spec's `parallel` asks for. `UserError` where the ranks are not as many, or something cannot be combined."""
+    if spec.parallel.ranks > 1:
+        check_size(spec.parallel, accelerator.num_processes)
+    if plain(spec):
+        return Engine(spec, accelerator)
+    from llmkit.train.parallel.engine import ParallelEngine
+
+    return ParallelEngine(spec, accelerator)

@@ -109,5 +109,6 @@ def _group_over(parallel: ParallelSpec, axes: tuple[str, ...]) -> distributed.Pr
     for rank in range(parallel.ranks):
         place = _place(parallel, rank)
         own.setdefault(tuple(place[axis] for axis in AXES if axis not in axes), []).append(rank)
-    group, _ = distributed.new_subgroups_by_enumeration(list(own.values()))
+    group: distributed.ProcessGroup
+    group, _ = distributed.new_subgroups_by_enumeration(list(own.values()))  # type: ignore[no-untyped-call]
     return group

@@ -1,0 +1,40 @@
+"""What cannot be combined with `parallel`, told before any rank waits for another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmkit.core.errors import UserError
+from llmkit.core.spec import Spec
+
+WHOLE = "whole_matrices"
+"""Trait of an optimizer whose update of a matrix depends on all of it."""
+
+
+def plain(spec: Spec) -> bool:
+    """Whether every rank has the whole model, so that nothing but the batch is shared."""
+    parallel = spec.parallel
+    return parallel.dp_shard == parallel.tp == parallel.cp == parallel.pp == 1
+
+
+def check(spec: Spec) -> None:
+    """`UserError` that names the combination which is not supported."""
+    if plain(spec):
+        return
+    for problem in _problems(spec):
+        raise UserError(problem)
+
+
+def _problems(spec: Spec) -> Iterator[str]:
+    parallel, train = spec.parallel, spec.train
+    cut = ", ".join(f"parallel.{name} {degree}" for name, degree in parallel.degrees().items() if degree > 1 and name != "dp_replicate")
+    optimizer = train.optimizer
+    if WHOLE in optimizer.component.offered(optimizer.params):
+        yield (
+            f"optimizer {optimizer.type!r} needs whole matrices, and {cut} leaves parts of them on each rank; "
+            "choose another optimizer, or spread the batch alone (parallel.dp_replicate)"
+        )
+    if train.precision == "fp16":
+        yield f"precision fp16 scales the loss by what one rank sees, and is not supported with {cut}; use bf16, which needs no scaling"
+    if train.compile:
+        yield f"train.compile is not supported with {cut}; set one of them aside"

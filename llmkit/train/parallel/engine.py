@@ -1,0 +1,183 @@
+"""One optimizer step of a model that no rank has whole.
+
+What FSDP2 shards is what tensor and pipeline parallelism leave of the model on this rank; where nothing is to be sharded it shards
+over one rank, so that there is one path. The optimizer steps the shards as plain tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, distributed, nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+
+from llmkit.core.interfaces.objective import IGNORED, Batch
+from llmkit.core.interfaces.optimizer import NamedParameter
+from llmkit.core.spec import Spec
+from llmkit.model.build import build
+from llmkit.model.decoder import Decoder
+from llmkit.model.init import initial_values, named_parameters_with_roles, saved_name
+from llmkit.train import checkpoint as checkpoints
+from llmkit.train import precision
+from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.engine import Engine, Stats, make_objective, summed_stats
+from llmkit.train.parallel import state
+from llmkit.train.parallel.checks import check
+from llmkit.train.parallel.mesh import make_mesh
+from llmkit.train.parallel.pieces import Piece, local_of, squared_norm
+from llmkit.train.parallel.tensor import Cuts, Ranks, cut
+from llmkit.train.step import TrainStep
+
+
+class ParallelEngine(Engine):
+    """A model and its objective, spread over ranks by the spec's `parallel`.
+
+    whole   every parameter of the model on the meta device: names, shapes, roles
+    pieces  what this rank holds of them
+    """
+
+    def __init__(self, spec: Spec, accelerator: Accelerator) -> None:
+        self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
+        check(spec)
+        self.mesh = make_mesh(spec.parallel, self.device)
+        self.data_rank, self.data_ranks = self.mesh.data_rank, self.mesh.data_ranks
+        self.copies = spec.parallel.tp * spec.parallel.cp * spec.parallel.pp
+        self.root = TrainStep(build(spec, device="meta"), make_objective(spec))
+        self.whole = _on_meta(named_parameters_with_roles(self.root, spec.model))
+        self.saved_names = list(checkpoints.saved_tensors(self.root))
+        values = initial_values(self.root, spec.model, spec.train.seed)
+        cuts = cut(self.root, Ranks(self.mesh.tp, self.mesh.tp_rank, spec.parallel.tp)) if self.mesh.tp is not None else Cuts()
+        self.module = self._shard(self.root)
+        self.pieces = self._pieces(cuts)
+        self._partial = [piece for piece in self.pieces if piece.name in {saved_name(name) for name in cuts.partial}]
+        with torch.no_grad():
+            for piece in self.pieces:
+                piece.local.copy_(piece.take(values[piece.name](), self.mesh))
+        self.parameters = self._named()
+        self.masters = None
+        self.component = spec.train.optimizer.make()
+        self.optimizer = self.component.build(self.parameters)
+        self.scaler = precision.scaler(spec.train.precision, self.device)
+
+    @property
+    def size(self) -> int:
+        return sum(one.parameter.numel() for one in self.whole)
+
+    def gradients(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+        losses, stats = [], []
+        for index, batch in enumerate(micros):
+            self.module.set_requires_gradient_sync(index == len(micros) - 1)  # type: ignore[operator]
+            with precision.autocast(self.spec.train.precision, self.device):
+                total, metrics, found = self.module(batch)
+            # FSDP averages over the ranks that read other tokens.
+            (total * (self.mesh.sharding / count)).backward()
+            losses.append(metrics.get("loss", total.detach()))
+            stats.append(found)
+        self._collect_gradients()
+        return torch.stack(losses).sum(), summed_stats(stats)
+
+    def clip(self, largest: float | None) -> Tensor:
+        norm = squared_norm(self.pieces, self.mesh).sqrt().float()
+        if largest is not None:
+            nn.utils.clip_grads_with_norm_([piece.local for piece in self.pieces], largest, norm)
+        return norm
+
+    def drop_gradients(self) -> None:
+        super().drop_gradients()
+        for piece in self.pieces:
+            piece.sharded.grad = None
+
+    def total(self, *values: float | Tensor) -> list[float]:
+        # Ranks that compute the same share of the batch say the same.
+        return [value / self.copies for value in super().total(*values)]
+
+    def nats(self, batches: Iterable[Batch]) -> tuple[Tensor, int]:
+        return super().nats(self._as_often_as_any_rank(list(batches)))
+
+    def saved(self) -> dict[str, Tensor]:
+        return state.gathered_weights(self)
+
+    def recorded(self) -> tuple[Mapping[str, Tensor], torch.optim.Optimizer, Sequence[NamedParameter]]:
+        weights = self.saved()
+        return weights, *state.gathered_optimizer(self, weights)
+
+    def load(self, found: Checkpoint) -> None:
+        state.load(self, found, checkpoints.earlier_names(self.root, self.spec))
+
+    @contextmanager
+    def whole_model(self) -> Iterator[Decoder | None]:
+        weights = self.saved()
+        if not self.accelerator.is_main_process:
+            yield None
+            return
+        model = build(self.spec)
+        with torch.no_grad():
+            for name, tensor in checkpoints.saved_tensors(model).items():
+                tensor.copy_(weights[name])
+        yield model
+
+    def _as_often_as_any_rank(self, batches: list[Batch]) -> list[Batch]:
+        """Forward passes exchange parameters, so every rank runs as many: those with fewer batches read blank ones."""
+        most = torch.tensor(len(batches), device=self.device)
+        distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
+        ids = torch.zeros(1, self.spec.seq_len, dtype=torch.int64)
+        blank = Batch(ids, torch.full_like(ids, IGNORED))
+        return [*batches, *[blank] * (int(most) - len(batches))]
+
+    def _summed_over_ranks(self, value: Tensor) -> Tensor:
+        total = value.clone()
+        distributed.all_reduce(total, group=self.mesh.readers)
+        return total
+
+    def _shard(self, root: TrainStep) -> nn.Module:
+        """Shards of FSDP2, without values yet: a unit for every block, and one of all else, in which a tied head is the embedding."""
+        policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if self.spec.train.precision == "bf16" else None,
+            reduce_dtype=torch.float32,
+            # Positions' tables stay fp32.
+            cast_forward_inputs=False,
+        )
+        for block in root.model.blocks:
+            fully_shard(block, mesh=self.mesh.data, mp_policy=policy)
+        fully_shard(root, mesh=self.mesh.data, mp_policy=policy)
+        register_fsdp_forward_method(root, "nats")
+        kept = {name: buffer for name, buffer in root.named_buffers() if not buffer.is_meta}
+        root.to_empty(device=self.device)
+        root.tie_weights()
+        root.model.reset_buffers()
+        for name, buffer in root.named_buffers():
+            if name in kept:
+                buffer.copy_(kept[name])
+        return root
+
+    def _pieces(self, cuts: Cuts) -> list[Piece]:
+        shapes = {one.name: one.parameter.shape for one in self.whole}
+        dimension = {saved_name(name): axis for name, axis in cuts.dimension.items()}
+        found = []
+        for path, parameter in self.root.named_parameters():
+            assert isinstance(parameter, DTensor)
+            name = saved_name(path)
+            found.append(Piece(name, shapes[name], parameter, local_of(parameter), dimension.get(name), (self.mesh.pp_rank,)))
+        return found
+
+    def _named(self) -> list[NamedParameter]:
+        own = {piece.name: piece.local for piece in self.pieces}
+        return [one._replace(parameter=own[one.name]) for one in self.whole if one.name in own]
+
+    def _collect_gradients(self) -> None:
+        """Each piece's gradient as FSDP left it, on the tensor that the optimizer steps."""
+        for piece in self.pieces:
+            gradient = piece.sharded.grad
+            piece.local.grad = gradient.to_local() if isinstance(gradient, DTensor) else None
+        for piece in self._partial:
+            if piece.local.grad is not None:
+                distributed.all_reduce(piece.local.grad, group=self.mesh.tp)
+
+
+def _on_meta(parameters: Sequence[NamedParameter]) -> list[NamedParameter]:
+    """The same with tensors that have nothing but shapes: cutting will replace those of the model."""
+    return [one._replace(parameter=nn.Parameter(one.parameter.detach().to("meta"))) for one in parameters]
