@@ -114,7 +114,7 @@ class Race:
         shape = json.dumps(asdict(self.shape))
         command = [python, "-m", "benchmarks.training.worker", way.library, shape, way.precision, *(["--compiled"] if way.compiled else [])]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
-        self._said[way.name] = TemporaryFile("w+")
+        self._said[way.name] = TemporaryFile("w+")  # noqa: SIM115
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said[way.name], text=True
         )

@@ -16,6 +16,9 @@ from llmkit.data.tokens import Passage, TokenFile
 
 Items = NDArray[np.int64]
 
+PLACES = 256
+"""How many places of the order are looked up at a time: for so many it takes hardly longer than for the few of one step."""
+
 
 class Batches:
     """Training sequences in a shuffled order that is a pure function of (seed, step).
@@ -26,6 +29,7 @@ class Batches:
 
     def __init__(self, tokens: TokenFile, *, seq_len: int, batch_size: int, seed: int, mask_documents: bool = False) -> None:
         self.tokens, self.seq_len, self.batch_size, self.seed, self.mask_documents = tokens, seq_len, batch_size, seed, mask_documents
+        self._window: tuple[int, Items] | None = None
         self.n_sequences = (tokens.n_tokens - 1) // seq_len
         if self.n_sequences < 1:
             raise UserError(
@@ -35,7 +39,14 @@ class Batches:
 
     def items(self, step: int) -> Items:
         """(batch_size,) int64: the sequences of the global batch of a step, whatever the ranks and the accumulation. Steps count from 0."""
-        places = np.arange(step * self.batch_size, (step + 1) * self.batch_size, dtype=np.int64)
+        ahead = max(PLACES // self.batch_size, 1)
+        window, within = divmod(step, ahead)
+        if self._window is None or self._window[0] != window:
+            self._window = (window, self._items(window * ahead, ahead).reshape(ahead, self.batch_size))
+        return self._window[1][within].copy()
+
+    def _items(self, step: int, steps: int) -> Items:
+        places = np.arange(step * self.batch_size, (step + steps) * self.batch_size, dtype=np.int64)
         epochs, within = np.divmod(places, self.n_sequences)
         items = np.empty_like(places)
         for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
