@@ -166,7 +166,7 @@ class Trainer:
         began = time.perf_counter()
         step, spec = self.done.step, self.spec
         # Dropout and whatever else draws in forward: keyed by the step, so that resuming needs no history.
-        torch.manual_seed(_step_seed(spec.train.seed, step, self.engine.data_rank))
+        world.seed_draws(self.device, _step_seed(spec.train.seed, step, self.engine.data_rank))
         items = self.batches.items(step)
         micros = self._micro_batches(items)
         counted = sum(self.engine.objective.count(batch) for batch in micros)
@@ -223,7 +223,8 @@ class Trainer:
         }
         self.directory.append("ledger", {"step": self.done.step, "items": items, "loss": row["loss"], "grad_norm": row["grad_norm"]})
         self.directory.append("metrics", row)
-        self.accelerator.log({key: value for key, value in row.items() if key != "step" and value is not None}, step=self.done.step)
+        if self.spec.train.trackers:
+            self.accelerator.log({key: value for key, value in row.items() if key != "step" and value is not None}, step=self.done.step)
         self.reporter.step(row, self.spec.steps)
 
     def _look(self) -> None:
