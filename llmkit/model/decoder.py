@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from llmkit.core.errors import UserError
-from llmkit.core.interfaces.attention import Caches, Context, visible
+from llmkit.core.interfaces.attention import Caches, Context, Gathered, visible
 from llmkit.core.interfaces.ffn import Aux
 from llmkit.core.interfaces.objective import Batch
 from llmkit.core.interfaces.optimizer import Role
-from llmkit.core.interfaces.position import PositionHandle
+from llmkit.core.interfaces.position import PositionHandle, Tables
 from llmkit.core.site import Site
 from llmkit.core.spec import BlockSpec, ModelSpec, Spec
 from llmkit.model.block import Block
@@ -58,6 +58,8 @@ class Decoder(nn.Module):
         # A window that attentions share is masked once a forward pass.
         self.windows = {getattr(block.attention, "window", None) for block in self.blocks}
         self.biased = broker.biased
+        # Where sequences are cut over ranks: what makes a tensor of this rank's tokens one of all, along a dimension.
+        self.across: Callable[[Tensor, int], Tensor] | None = None
 
     def forward(
         self, ids: Tensor, *, positions: Tensor | None = None, segments: Tensor | None = None, caches: Caches | None = None
@@ -139,8 +141,17 @@ class Decoder(nn.Module):
                 positions = positions + caches.seen[:, None]
         known = positions.clamp(min=0)
         tables = {key: module.tables(known) for key, module in self.positions.items()}  # type: ignore[operator]
+        if self.across is not None and caches is None:
+            return self._context_of_a_part(positions, tables, segments, self.across)
         masks = {} if caches is not None else self._masks(positions, segments, plain)
         return Context(positions, tables, segments, masks, plain)
+
+    def _context_of_a_part(
+        self, positions: Tensor, tables: dict[str, Tables], segments: Tensor | None, across: Callable[[Tensor, int], Tensor]
+    ) -> Context:
+        every, their_segments = across(positions, 1), None if segments is None else across(segments, 1)
+        masks = {window: visible(positions, every, window, segments, their_segments) for window in self.windows}
+        return Context(positions, tables, segments, masks, False, Gathered(every, their_segments, lambda x: across(x, 2)))
 
     def _masks(self, positions: Tensor, segments: Tensor | None, plain: bool) -> dict[int | None, Tensor]:
         if not plain:

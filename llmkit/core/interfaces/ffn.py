@@ -27,6 +27,8 @@ class FeedForward(nn.Module):
 
     `residual = ("down.weight",)` names its own parameters that write into the residual stream: an `init` may make those smaller.
 
+    `parallel = {"gate": "column", "up": "column", "down": "row"}` offers a plan for tensor parallelism, in the words of an attention's.
+
     FLOPs are counted by running it on the meta device. Where that cannot be (products that depend on values), a method
     `flops(length) -> int` says how many one forward pass over a sequence takes, a multiply-add as two; it is then not run there.
     """

@@ -89,6 +89,9 @@ class Objective(nn.Module):
     multi-token heads) are saved under `objective.`, initialised and grouped like all others; the model's are reached only
     through `model.features` and `model.head`. `site.width` is d_model.
 
+    `context_parallel = True` says that its total adds up over the tokens of a sequence too, each with its own hidden state and target:
+    a sequence may then be cut over ranks.
+
     A whole one, with the component that its plugin's hook returns:
 
         class SmoothedParams(Params):

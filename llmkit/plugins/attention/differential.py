@@ -27,6 +27,7 @@ class DifferentialAttention(Attention):
     """H heads of two softmaxes each over G key/value heads, (B, T, D) -> (B, T, D)."""
 
     residual = ("output.weight",)
+    context_parallel = True
     layer: Tensor
 
     def __init__(self, params: DifferentialParams, site: Site) -> None:

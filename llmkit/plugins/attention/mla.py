@@ -47,6 +47,7 @@ class LatentAttention(Attention):
 
     reads_weights = ("key_up", "value_up")
     residual = ("output.weight",)
+    context_parallel = True
     parallel: Mapping[str, str] = {
         "query": "heads", "query_up": "heads", "key_up": "heads", "value_up": "heads", "rotary_key": "shared", "output": "row",
     }  # fmt: skip

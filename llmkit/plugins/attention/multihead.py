@@ -38,6 +38,7 @@ class MultiHeadAttention(Attention):
     """H query heads over G key/value heads, (B, T, D) -> (B, T, D)."""
 
     residual = ("output.weight",)
+    context_parallel = True
     parallel: Mapping[str, str] = {
         "query": "heads", "key": "kv_heads", "value": "kv_heads", "gate": "heads", "sinks": "heads", "output": "row",
         "query_norm": "partial", "key_norm": "partial",

@@ -22,6 +22,8 @@ class Causal(Objective):
     `label_smoothing` and `z_loss`, what each adds to it, where they are on; each auxiliary loss by its address.
     """
 
+    context_parallel = True
+
     def __init__(self, params: CausalParams, site: Site) -> None:
         super().__init__()
         self.params = params

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from llmkit.core.errors import UserError
+from llmkit.core.kinds import Kind
 from llmkit.core.spec import Spec
 
 WHOLE = "whole_matrices"
@@ -25,6 +26,14 @@ def check(spec: Spec) -> None:
         raise UserError(problem)
 
 
+def _context(spec: Spec) -> Iterator[str]:
+    for address, kind, chosen in spec.slots():
+        if kind in (Kind.attention, Kind.objective) and not getattr(chosen.component.resolve(), "context_parallel", False):
+            yield f"{address}: {kind} {chosen.type!r} reads a sequence whole, and parallel.cp {spec.parallel.cp} cuts it; set parallel.cp to 1"
+    if spec.seq_len % spec.parallel.cp:
+        yield f"train.seq_len {spec.seq_len} cannot be cut into parallel.cp {spec.parallel.cp} equal parts; change one of them"
+
+
 def _problems(spec: Spec) -> Iterator[str]:
     parallel, train = spec.parallel, spec.train
     cut = ", ".join(f"parallel.{name} {degree}" for name, degree in parallel.degrees().items() if degree > 1 and name != "dp_replicate")
@@ -34,6 +43,8 @@ def _problems(spec: Spec) -> Iterator[str]:
             f"optimizer {optimizer.type!r} needs whole matrices, and {cut} leaves parts of them on each rank; "
             "choose another optimizer, or spread the batch alone (parallel.dp_replicate)"
         )
+    if parallel.cp > 1:
+        yield from _context(spec)
     if train.precision == "fp16":
         yield f"precision fp16 scales the loss by what one rank sees, and is not supported with {cut}; use bf16, which needs no scaling"
     if train.compile:

@@ -27,6 +27,7 @@ from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.engine import Engine, Stats, make_objective, summed_stats
 from llmkit.train.parallel import state
 from llmkit.train.parallel.checks import check
+from llmkit.train.parallel.context import cut_sequences, own_part
 from llmkit.train.parallel.mesh import make_mesh
 from llmkit.train.parallel.pieces import Piece, local_of, squared_norm
 from llmkit.train.parallel.tensor import Cuts, Ranks, cut
@@ -51,6 +52,8 @@ class ParallelEngine(Engine):
         self.saved_names = list(checkpoints.saved_tensors(self.root))
         values = initial_values(self.root, spec.model, spec.train.seed)
         cuts = cut(self.root, Ranks(self.mesh.tp, self.mesh.tp_rank, spec.parallel.tp)) if self.mesh.tp is not None else Cuts()
+        if self.mesh.cp is not None:
+            cut_sequences(self.root.model, self.mesh.cp, spec.parallel.cp)
         self.module = self._shard(self.root)
         self.pieces = self._pieces(cuts)
         self._partial = [piece for piece in self.pieces if piece.name in {saved_name(name) for name in cuts.partial}]
@@ -72,13 +75,14 @@ class ParallelEngine(Engine):
         for index, batch in enumerate(micros):
             self.module.set_requires_gradient_sync(index == len(micros) - 1)  # type: ignore[operator]
             with precision.autocast(self.spec.train.precision, self.device):
-                total, metrics, found = self.module(batch)
+                total, metrics, found = self.module(self._own_part(batch))
             # FSDP averages over the ranks that read other tokens.
             (total * (self.mesh.sharding / count)).backward()
             losses.append(metrics.get("loss", total.detach()))
             stats.append(found)
         self._collect_gradients()
-        return torch.stack(losses).sum(), summed_stats(stats)
+        # The parts of a sequence add up; `total` takes ranks of one share to say the same.
+        return torch.stack(losses).sum() * self.spec.parallel.cp, summed_stats(stats)
 
     def clip(self, largest: float | None) -> Tensor:
         norm = squared_norm(self.pieces, self.mesh).sqrt().float()
@@ -96,7 +100,8 @@ class ParallelEngine(Engine):
         return [value / self.copies for value in super().total(*values)]
 
     def nats(self, batches: Iterable[Batch]) -> tuple[Tensor, int]:
-        return super().nats(self._as_often_as_any_rank(list(batches)))
+        nats, counted = super().nats(map(self._own_part, self._as_often_as_any_rank(list(batches))))
+        return nats * self.spec.parallel.cp, counted * self.spec.parallel.cp
 
     def saved(self) -> dict[str, Tensor]:
         return state.gathered_weights(self)
@@ -127,6 +132,11 @@ class ParallelEngine(Engine):
         ids = torch.zeros(1, self.spec.seq_len, dtype=torch.int64)
         blank = Batch(ids, torch.full_like(ids, IGNORED))
         return [*batches, *[blank] * (int(most) - len(batches))]
+
+    def _own_part(self, batch: Batch) -> Batch:
+        if self.mesh.cp is None:
+            return batch
+        return own_part(batch, self.mesh.cp_rank, self.spec.parallel.cp)
 
     def _summed_over_ranks(self, value: Tensor) -> Tensor:
         total = value.clone()
