@@ -16,7 +16,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
+from llmkit.core.interfaces.objective import Batch
 from llmkit.data.batches import Batches, Items
+from llmkit.train.engine import Engine
 from llmkit.train.guard import Anomaly, Decision, Guard, WentBack
 
 LOOKED_INTO = 4
@@ -51,31 +53,49 @@ class Suspect(NamedTuple):
 class Doctor:
     """Reports on what the guard found. Every rank calls it alike, and has the same report.
 
-    compute    the sequences of a global batch -> its loss and gradient norm, with the weights as they are, without an update
-    sequences  the same -> the loss of each
+    cut     the sequences of a global batch -> this rank's micro-batches
+    record  takes a report, where this rank is the one that writes
+    say     takes a line for a person
     """
 
     def __init__(
-        self, guard: Guard, batches: Batches, compute: Callable[[Items], tuple[float, float]], sequences: Callable[[Items], list[float]]
+        self,
+        guard: Guard,
+        engine: Engine,
+        batches: Batches,
+        *,
+        cut: Callable[[Items], list[Batch]],
+        record: Callable[[Report], None],
+        say: Callable[[str], None],
     ) -> None:
-        self.guard, self.batches, self.compute, self.sequences = guard, batches, compute, sequences
+        self.guard, self.engine, self.batches = guard, engine, batches
+        self.cut, self.record, self.say = cut, record, say
 
-    def report(self, step: int, decision: Decision, loss: float, norm: float) -> Report:
-        """A spike in `step` that the run goes on from, or ends with; of several in a row, only the first is looked into."""
-        batch = self.guard.batch_of(step)
-        looked_into = self._stand_out([batch]) if self.guard.in_a_row <= 1 else []
-        return {**self._row(step, batch, decision, loss, norm), "sequences": looked_into}
+    def report(self, step: int, decision: Decision, loss: float, norm: float, back: WentBack | None = None) -> None:
+        """Say and write down what was found in `step`, and what it comes from.
 
-    def replay(self, step: int, decision: Decision, loss: float, norm: float, back: WentBack) -> Report:
-        """A spike in `step` that the run went back from: the guard and the weights are those of the clean checkpoint by now."""
+        back  where the run went back: the guard and the weights are those of the clean checkpoint by now
+        """
+        if self.guard.spec.policy == "off" or decision.anomaly is None:
+            return
+        spike = self.guard.batch_of(step) if back is None else back.spike
+        cause = self._seen(spike) if back is None else self._replayed(decision, back)
+        found = {**self._row(step, spike, decision, loss, norm), **cause}
+        self.record(found)
+        if self.guard.in_a_row <= 1:
+            self.say(story(found, decision.anomaly))
+
+    def _seen(self, batch: int) -> Report:
+        """Of several spikes in a row, only the first is looked into."""
+        return {"sequences": self._stand_out([batch]) if self.guard.in_a_row <= 1 else []}
+
+    def _replayed(self, decision: Decision, back: WentBack) -> Report:
         suspects = [self._compute(batch, trained=batch <= back.spike) for batch in back.suspects]
-        verdict = self._verdict(decision, suspects)
         bad = sorted((one for one in suspects if one.anomaly is not None), key=_badness, reverse=True)
         return {
-            **self._row(step, back.spike, decision, loss, norm),
             "to_step": back.checkpoint,
             "left_out": [back.first, back.end],
-            "verdict": verdict,
+            "verdict": self._verdict(decision, suspects),
             "suspects": [
                 {"batch": one.batch, "loss": _number(one.loss), "grad_norm": _number(one.norm), "anomalous": one.anomaly is not None}
                 for one in suspects
@@ -84,8 +104,23 @@ class Doctor:
         }
 
     def _compute(self, batch: int, *, trained: bool) -> Suspect:
-        loss, norm = self.compute(self.batches.items(batch))
+        micros = self.cut(self.batches.items(batch))
+        (count,) = self.engine.total(sum(self.engine.objective.count(one) for one in micros))
+        nats, _ = self.engine.gradients(micros, count)
+        norm = float(self.engine.clip(None))
+        (loss,) = self.engine.total(nats / count)
+        self.engine.discard()
         return Suspect(batch, loss, norm, trained, self.guard.judge(loss, norm))
+
+    def _losses(self, items: Items) -> list[float]:
+        """The loss of each sequence, whichever rank computes it."""
+        share = len(items) // self.engine.data_ranks
+        nats, counts = [0.0] * len(items), [0.0] * len(items)
+        for at in range(self.engine.data_rank * share, (self.engine.data_rank + 1) * share):
+            found, counts[at] = self.engine.nats([self.batches.batch(items[at : at + 1])])
+            nats[at] = float(found)
+        summed = self.engine.total(*nats, *counts)
+        return [nat / count for nat, count in zip(summed[: len(items)], summed[len(items) :], strict=True)]
 
     def _verdict(self, decision: Decision, suspects: Sequence[Suspect]) -> Verdict:
         if any(one.trained and one.anomaly is not None for one in suspects):
@@ -113,7 +148,7 @@ class Doctor:
         found = []
         for batch in batches:
             items = self.batches.items(batch)
-            losses = self.sequences(items)
+            losses = self._losses(items)
             # What is above the batch's own mean stands out in any case: a batch out of line has a sequence that is.
             limit = min(self.guard.sequence_limit(len(items)), math.fsum(losses) / len(losses))
             found += [(batch, item, loss) for item, loss in zip(items.tolist(), losses, strict=True) if not loss < limit]
@@ -121,7 +156,9 @@ class Doctor:
         return [{"batch": batch, "item": item, "loss": _number(loss), "documents": self._documents(item)} for batch, item, loss in worst]
 
     def _documents(self, item: int) -> list[Report]:
-        return [passage._asdict() for passage in self.batches.locate(item)]
+        # One token of a document is the end-of-text of the one before, or the first of the one after, which is only predicted.
+        passages = self.batches.locate(item)
+        return [passage._asdict() for passage in passages if passage.end - passage.start > 1 or len(passages) == 1]
 
 
 def story(report: Report, anomaly: Anomaly) -> str:

@@ -174,7 +174,8 @@ class Guard:
         """Batches `[first, end)` that no step has, disjoint and in order."""
         self.found = self.skipped = self.rollbacks = 0
         self.in_a_row = 0
-        self._here = 0
+        self.here = 0
+        """How often the run went back at this place."""
         self._beyond = 0
 
     def batch_of(self, step: int) -> int:
@@ -235,7 +236,7 @@ class Guard:
         What was learnt of the data, and how often the run went back, is kept; what is usual is what it was.
         """
         spike = self.batch_of(step)
-        half = max(self.spec.suspects << (self._here - 1) >> 1, 1)
+        half = max(self.spec.suspects << (self.here - 1) >> 1, 1)
         first, end = max(spike + 1 - half, self.batch_of(checkpoint)), spike + 1 + half
         suspects = [batch for batch in range(first, end) if not any(start <= batch < stop for start, stop in self.left_out)]
         self.left_out = _united([*self.left_out, (first, end)])
@@ -253,7 +254,7 @@ class Guard:
             "skipped": self.skipped,
             "rollbacks": self.rollbacks,
             "in_a_row": self.in_a_row,
-            "here": self._here,
+            "here": self.here,
             "beyond": self._beyond,
         }
 
@@ -262,7 +263,7 @@ class Guard:
         self._load_levels(state)
         self.left_out = [(first, end) for first, end in state.get("left_out", ())]
         self.found, self.skipped, self.rollbacks = (state.get(name, 0) for name in ("found", "skipped", "rollbacks"))
-        self._here, self._beyond = state.get("here", 0), state.get("beyond", 0)
+        self.here, self._beyond = state.get("here", 0), state.get("beyond", 0)
 
     def _load_levels(self, state: Mapping[str, Any]) -> None:
         for level, name in ((self.loss, "loss"), (self.norm, "grad_norm")):
@@ -274,9 +275,9 @@ class Guard:
 
     def _action(self, step: int, anomaly: Anomaly) -> Action:
         if self.spec.policy == "rollback":
-            self._here = self._here + 1 if step < self._beyond else 1
+            self.here = self.here + 1 if step < self._beyond else 1
             self._beyond = max(self._beyond, step + self.spec.margin)
-            return "rollback" if self._here <= self.spec.rollbacks else "diverge"
+            return "rollback" if self.here <= self.spec.rollbacks else "diverge"
         self.in_a_row += 1
         finite = math.isfinite(anomaly.value)
         if self.in_a_row > self.spec.patience:

@@ -30,6 +30,9 @@ from llmkit.data.prepare import Prepared, prepare
 from llmkit.runtime import catalog as installed
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
+from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.diagnosis import Doctor
+from llmkit.train.guard import Decision, Guard, WentBack
 from llmkit.train.keep import KeepRule
 from llmkit.train.parallel import make_engine
 from llmkit.train.progress import Reporter, Silent, printable
@@ -75,8 +78,7 @@ def train(
     """
     catalog = catalog or installed()
     reporter = reporter if reporter is not None and world.rank_from_environment() == 0 else Silent()
-    directory = RunDirectory(out)
-    with StopWish() as wish:
+    with RunDirectory(out) as directory, StopWish() as wish:
         begin = check(spec, directory, resume, reporter.say, catalog)
         if begin.finished is not None:
             reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
@@ -125,7 +127,10 @@ class Trainer:
         )
         self.engine = make_engine(spec, accelerator)
         self.schedule = spec.train.schedule.make()
+        self.guard = Guard(spec.train.spikes, scaled=self.engine.scaler.is_enabled())
+        self.doctor = Doctor(self.guard, self.engine, self.batches, cut=self._micro_batches, record=self._record_spike, say=reporter.say)
         self.done = Progressed()
+        self.saved: int | None = None
         self.losses: dict[int, float] = {}
         self.writer = CheckpointWriter(directory.checkpoints, KeepRule.of(spec.train), directory.row_files)
         self.per_rank = _share(spec.train.batch_size, self.engine.data_ranks)
@@ -142,18 +147,22 @@ class Trainer:
         self._introduce(resumed)
         began = time.perf_counter()
         first = self.done.tokens
-        saved = self.done.step if begin.checkpoint is not None else -1
         if resumed:
             # Whoever was stopped right after the checkpoint had not looked yet.
             self._look()
         with wish.deferred(), self.writer:
+            if self._lacks_a_way_back(begin.checkpoint):
+                self._save()
             while self.done.step < self.spec.steps:
                 self.writer.check()
+                before = self.done.step
                 stop = self._step(wish)
+                if self.done.step <= before:
+                    # It went back to a checkpoint: what was due there was done when the run came there first.
+                    continue
                 due = self._due(self.spec.train.checkpoint_every)
-                if (due or stop or self.done.step == self.spec.steps) and saved != self.done.step:
+                if (due or stop or self.done.step == self.spec.steps) and self.saved != self.done.step:
                     self._save()
-                    saved = self.done.step
                 if stop and self.done.step < self.spec.steps:
                     self._wait_for_checkpoint()
                     raise Interrupted(self._how_to_go_on(), 128 + stop)
@@ -167,7 +176,7 @@ class Trainer:
         step, spec = self.done.step, self.spec
         # Dropout and whatever else draws in forward: keyed by the step, so that resuming needs no history.
         world.seed_draws(self.device, _step_seed(spec.train.seed, step, self.engine.data_rank))
-        items = self.batches.items(step)
+        items = self.batches.items(self.guard.batch_of(step))
         micros = self._micro_batches(items)
         counted = sum(self.engine.objective.count(batch) for batch in micros)
         count, interrupts, terminations = self.engine.total(counted, wish.signal == SIGINT, wish.signal == SIGTERM)
@@ -177,14 +186,19 @@ class Trainer:
         nats, stats = self.engine.gradients(micros, count)
         norm = float(self.engine.clip(spec.train.grad_clip))
         (loss,) = self.engine.total(nats / count)
-        self._check_finite(step, loss, norm)
-        self.engine.update()
-        self.engine.after_step(stats)
-        self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss)
+        decision = self.guard.look(step, loss, norm)
+        if decision.action == "apply":
+            self.engine.update()
+            self.engine.after_step(stats)
+        else:
+            self.engine.discard()
+        if decision.anomaly is not None and self._treat(step, decision, loss, norm):
+            return 0
+        self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss if math.isfinite(loss) else None)
         if self.witness is not None:
             self.witness(self.done.step, micros)
         seconds = time.perf_counter() - began
-        self._record_step(items.tolist(), rate, norm, seconds)
+        self._record_step(items.tolist(), rate, norm, seconds, skipped=decision.action == "skip")
         # The wish is shared, so that all ranks save the same step.
         return SIGTERM if terminations else SIGINT if interrupts else 0
 
@@ -200,16 +214,54 @@ class Trainer:
             group["lr"] = group["initial_lr"] * factor
         return float(self.engine.optimizer.param_groups[0]["lr"])
 
-    def _check_finite(self, step: int, loss: float, norm: float) -> None:
-        # fp16's scaler skips a step whose gradients overflowed, and lowers the scale: that is no divergence.
-        if math.isfinite(loss) and (math.isfinite(norm) or self.engine.scaler.is_enabled()):
-            return
+    def _treat(self, step: int, decision: Decision, loss: float, norm: float) -> bool:
+        """Report a spike and do what was decided; whether the run went back."""
+        back = self._go_back(step) if decision.action == "rollback" else None
+        self.doctor.report(step, decision, loss, norm, back)
+        if decision.action != "diverge":
+            return back is not None
+        often = f", after {self.guard.here - 1} rollbacks" if self.guard.here else ""
         raise Diverged(
-            f"at step {step + 1} the loss is {loss} and the gradient norm {norm}; the run's last checkpoint is as it was. "
+            f"at step {step + 1} the loss is {loss} and the gradient norm {norm}{often}; the run's last checkpoint is as it was. "
             "lower train.optimizer.lr, lengthen the warm-up, or look at that step in ledger.jsonl"
         )
 
-    def _record_step(self, items: list[int], rate: float, norm: float, seconds: float) -> None:
+    def _go_back(self, step: int) -> WentBack:
+        """To the last clean checkpoint, within this process."""
+        self._wait_for_checkpoint()
+        found = self._clean_checkpoint(step)
+        if found is None:
+            raise Diverged(f"there is a spike at step {step + 1}, and no checkpoint to go back to; begin anew with another --out")
+        back = self.guard.go_back(step, found.step, found.trainer().get("spikes", {}))
+        self._load(found)
+        self.engine.train_mode()
+        if self.accelerator.is_main_process:
+            self._forget_later_steps()
+        self.accelerator.wait_for_everyone()
+        return back
+
+    def _clean_checkpoint(self, step: int) -> Checkpoint | None:
+        """Where to go back to from a spike in this step; the first rank chooses among what is whole."""
+        known = {one.step: one for one in checkpoints.listed(self.directory.checkpoints)}
+        chosen = self.guard.clean(step, list(known))
+        while self.accelerator.is_main_process and chosen is not None and known[chosen].damage() is not None:
+            del known[chosen]
+            chosen = self.guard.clean(step, list(known))
+        mine = -1 if chosen is None else chosen
+        (shared,) = world.total(self.accelerator, mine if self.accelerator.is_main_process else 0)
+        return known.get(int(shared))
+
+    def _lacks_a_way_back(self, begun: Checkpoint | None) -> bool:
+        """Whether the run may go back, and has no checkpoint of its own for that yet."""
+        if self.spec.train.spikes.policy != "rollback":
+            return False
+        return begun is None or not begun.has_optimizer() or begun.directory.parent.resolve() != self.directory.checkpoints.resolve()
+
+    def _record_spike(self, report: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.directory.append("spikes", report)
+
+    def _record_step(self, items: list[int], rate: float, norm: float, seconds: float, *, skipped: bool) -> None:
         if not self.accelerator.is_main_process:
             return
         row: dict[str, Any] = {
@@ -221,8 +273,10 @@ class Trainer:
             "seconds": seconds,
             "tokens_per_second": self.spec.train.batch_size * self.spec.seq_len / seconds,
         }
-        self.directory.append("ledger", {"step": self.done.step, "items": items, "loss": row["loss"], "grad_norm": row["grad_norm"]})
-        self.directory.append("metrics", row)
+        marks = {"skipped": True} if skipped else {}
+        ledger = {"step": self.done.step, "items": items, "loss": row["loss"], "grad_norm": row["grad_norm"]}
+        self.directory.append("ledger", ledger | marks)
+        self.directory.append("metrics", row | marks)
         if self.spec.train.trackers:
             self.accelerator.log({key: value for key, value in row.items() if key != "step" and value is not None}, step=self.done.step)
         self.reporter.step(row, self.spec.steps)
@@ -268,10 +322,15 @@ class Trainer:
         found = begin.checkpoint
         if found is None:
             return None
+        self._load(found)
+        self.guard.load_state_dict(found.trainer().get("spikes", {}))
+        return found.step
+
+    def _load(self, found: Checkpoint) -> None:
         self.engine.load(found)
         trainer = found.trainer()
         self.done = Progressed(found.step, trainer["tokens"], trainer.get("loss"))
-        return found.step
+        self.saved = found.step
 
     def _record_start(self, begin: Start) -> None:
         record = manifest_of(self.spec, self.catalog, self.prepared)
@@ -283,12 +342,16 @@ class Trainer:
         }
         earlier = self.directory.load_manifest().get("sessions", [])
         self.directory.begin(self.spec, record | {"sessions": [*earlier, session]}, self.prepared.tokenizer_directory)
-        self.directory.cut(self.done.step)
+        self._forget_later_steps()
+
+    def _forget_later_steps(self) -> None:
+        self.directory.cut(self.done.step, self.guard.found)
         self.losses = {row["step"]: row["val_loss"] for row in self.directory.rows("metrics") if "val_loss" in row}
 
     def _save(self) -> None:
         """The first rank writes what all ranks have, beside the steps that follow."""
         trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
+        trainer["spikes"] = self.guard.state_dict()
         if self.engine.scaler.is_enabled():
             trainer["scaler"] = self.engine.scaler.state_dict()
         with self.engine.evaluating():
@@ -296,6 +359,7 @@ class Trainer:
             if self.accelerator.is_main_process:
                 state = checkpoints.state_of(self.done.step, weights, optimizer=optimizer, parameters=parameters, trainer=trainer)
                 self.writer.save(state, self.losses)
+        self.saved = self.done.step
 
     def _wait_for_checkpoint(self) -> None:
         """Until the last checkpoint is complete; no rank leaves before."""
@@ -325,6 +389,7 @@ class Trainer:
             "tokens": self.done.tokens,
             "train_loss": self.done.loss,
             **found,
+            "spikes": {"found": self.guard.found, "skipped": self.guard.skipped, "rollbacks": self.guard.rollbacks},
             "tokens_per_second": speed,
             "resumed_from": resumed,
         }

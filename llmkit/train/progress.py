@@ -64,7 +64,8 @@ class Screen:
             self.say(f"preparing data: {stage}")
 
     def step(self, row: dict[str, Any], total: int) -> None:
-        words = f"loss {row['loss']:.3f}  {row['tokens_per_second']:,.0f} tokens/s"
+        loss = "no number" if row["loss"] is None else f"{row['loss']:.3f}"
+        words = f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s"
         if self._bar is not None:
             if self._task is None:
                 self._bar.start()

@@ -144,7 +144,7 @@ def test_the_batches_of_the_steps_are_those_that_are_not_left_out_each_once(spik
     for step, width in spikes:
         guard.spec = SpikesSpec(policy="rollback", suspects=width)
         guard.look(step, math.nan, 1.0)
-        guard._here = 1
+        guard.here = 1
         guard.go_back(step, max(step - 50, 0), {})
     out = {batch for first, end in guard.left_out for batch in range(first, end)}
     expected = [batch for batch in range(1000) if batch not in out]
