@@ -10,6 +10,7 @@ from llmkit.cli.evaluate import evaluate_run
 from llmkit.cli.export import export_model
 from llmkit.cli.generate import generate_text
 from llmkit.cli.import_ import import_model
+from llmkit.cli.ledger import show_step
 from llmkit.cli.output import run_app
 from llmkit.cli.plugins import app as plugins
 from llmkit.cli.spec import app as spec
@@ -25,6 +26,7 @@ app.command("eval")(evaluate_run)
 app.command("export")(export_model)
 app.command("generate")(generate_text)
 app.command("import")(import_model)
+app.command("ledger")(show_step)
 app.command("train")(train_spec)
 app.command("verify-resume")(verify_resume)
 app.add_typer(plugins, name="plugins")

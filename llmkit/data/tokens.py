@@ -16,25 +16,18 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmkit.core.errors import UserError
+from llmkit.data import passages
+from llmkit.data.passages import Passage
 
 FORMAT = 1
-
-
-class Passage(NamedTuple):
-    """Tokens `[start, end)` of a document, counted from its first."""
-
-    document: str
-    start: int
-    end: int
 
 
 class TokenWriter:
@@ -129,15 +122,7 @@ class TokenFile:
 
     def locate(self, start: int, end: int) -> list[Passage]:
         """The documents that tokens `[start, end)` come from, each with the part that lies in it, its end-of-text included."""
-        first = max(int(np.searchsorted(self.starts, start, side="right")) - 1, 0)
-        last = int(np.searchsorted(self.starts, end, side="left"))
-        with (self.directory / f"{self.name}.ids.jsonl").open(encoding="utf-8") as file:
-            names = [json.loads(line) for line in islice(file, first, last)]
-        passages = []
-        for index, name in enumerate(names, first):
-            begin, stop = int(self.starts[index]), int(self.starts[index + 1])
-            passages.append(Passage(name, max(start - begin, 0), min(end, stop) - begin))
-        return passages
+        return passages.locate(self.directory, self.name, [(start, end)])[0]
 
     def verify(self) -> None:
         """Read it all and compare with the checksum; `UserError` where it differs."""
