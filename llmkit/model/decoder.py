@@ -7,7 +7,7 @@ Shapes: B batch, T tokens, D model width, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -116,20 +116,33 @@ class Decoder(nn.Module):
         """The head: accelerate looks for it."""
         return self.head
 
-    def _hidden(self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, caches: Caches | None) -> tuple[Tensor, Aux]:
-        ctx = self._context(ids, positions, segments, caches)
-        x = self.embedding(ids)
+    def enter(self, ids: Tensor, ctx: Context) -> Tensor:
+        """ids (B, T) -> what the first block reads, (B, T, D)."""
+        x: Tensor = self.embedding(ids)
         if self.embedding_scale != 1:
             x = x * self.embedding_scale
         if self.position is not None:
             x = self.position.embed(x, ctx.positions.clamp(min=0))
+        return x
+
+    def through(self, x: Tensor, ctx: Context, layers: Sequence[int], caches: Caches | None = None) -> tuple[Tensor, Aux]:
+        """x (B, T, D) through some of the blocks, in order, and what they have to say by address."""
         total = Aux({}, {})
-        for index, block in enumerate(self.blocks):
-            x, aux = block(x, ctx, None if caches is None else caches.layers[index])
+        for index in layers:
+            x, aux = self.blocks[index](x, ctx, None if caches is None else caches.layers[index])
             _collect(total, aux, f"blocks.{index}")
+        return x, total
+
+    def context(self, batch: Batch) -> Context:
+        """What all layers share of a training batch."""
+        return self._context(batch.ids, batch.positions, batch.segments, None)
+
+    def _hidden(self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, caches: Caches | None) -> tuple[Tensor, Aux]:
+        ctx = self._context(ids, positions, segments, caches)
+        x, aux = self.through(self.enter(ids, ctx), ctx, range(len(self.blocks)), caches)
         if caches is not None:
             caches.seen.add_((ctx.positions >= 0).sum(dim=1))
-        return self.norm(x), total
+        return self.norm(x), aux
 
     def _context(self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, caches: Caches | None) -> Context:
         if caches is not None and segments is not None:

@@ -25,6 +25,10 @@ def make_engine(spec: Spec, accelerator: Accelerator) -> Engine:
         check_size(spec.parallel, accelerator.num_processes)
     if plain(spec):
         return Engine(spec, accelerator)
+    if spec.parallel.pp > 1:
+        from llmkit.train.parallel.pipeline import PipelineEngine
+
+        return PipelineEngine(spec, accelerator)
     from llmkit.train.parallel.engine import ParallelEngine
 
     return ParallelEngine(spec, accelerator)

@@ -29,7 +29,7 @@ def check(spec: Spec) -> None:
 def _context(spec: Spec) -> Iterator[str]:
     for address, kind, chosen in spec.slots():
         if kind in (Kind.attention, Kind.objective) and not getattr(chosen.component.resolve(), "context_parallel", False):
-            yield f"{address}: {kind} {chosen.type!r} reads a sequence whole, and parallel.cp {spec.parallel.cp} cuts it; set parallel.cp to 1"
+            yield f"{address}: {kind} {chosen.type!r} reads sequences whole, and parallel.cp {spec.parallel.cp} cuts them; set it to 1"
     if spec.seq_len % spec.parallel.cp:
         yield f"train.seq_len {spec.seq_len} cannot be cut into parallel.cp {spec.parallel.cp} equal parts; change one of them"
 

@@ -48,7 +48,7 @@ def _refuse_losses(layer: int, block: nn.Module, inputs: Any, output: tuple[Tens
     if output[1].losses:
         names = ", ".join(output[1].losses)
         raise UserError(
-            f"parallel.cp cuts sequences, and block {layer} returns losses of whole ones ({names}); set parallel.cp to 1, or leave those out"
+            f"parallel.cp cuts sequences, and block {layer} returns losses of whole ones ({names}); set it to 1, or leave those out"
         )
 
 

@@ -47,13 +47,14 @@ class ParallelEngine(Engine):
         self.mesh = make_mesh(spec.parallel, self.device)
         self.data_rank, self.data_ranks = self.mesh.data_rank, self.mesh.data_ranks
         self.copies = spec.parallel.tp * spec.parallel.cp * spec.parallel.pp
-        self.root = TrainStep(build(spec, device="meta"), make_objective(spec))
+        self.root = self._whole_root()
         self.whole = _on_meta(named_parameters_with_roles(self.root, spec.model))
         self.saved_names = list(checkpoints.saved_tensors(self.root))
         values = initial_values(self.root, spec.model, spec.train.seed)
         cuts = cut(self.root, Ranks(self.mesh.tp, self.mesh.tp_rank, spec.parallel.tp)) if self.mesh.tp is not None else Cuts()
         if self.mesh.cp is not None:
             cut_sequences(self.root.model, self.mesh.cp, spec.parallel.cp)
+        self._cut_layers()
         self.module = self._shard(self.root)
         self.pieces = self._pieces(cuts)
         self._partial = [piece for piece in self.pieces if piece.name in {saved_name(name) for name in cuts.partial}]
@@ -133,6 +134,16 @@ class ParallelEngine(Engine):
         blank = Batch(ids, torch.full_like(ids, IGNORED))
         return [*batches, *[blank] * (int(most) - len(batches))]
 
+    def _whole_root(self) -> TrainStep:
+        return TrainStep(build(self.spec, device="meta"), make_objective(self.spec))
+
+    def _cut_layers(self) -> None:
+        """Take away what is on other stages of a pipeline: nothing, where there is one."""
+
+    def _stages_of(self, name: str) -> Sequence[int]:
+        """Which stages hold a parameter of this one."""
+        return (self.mesh.pp_rank,)
+
     def _own_part(self, batch: Batch) -> Batch:
         if self.mesh.cp is None:
             return batch
@@ -151,7 +162,7 @@ class ParallelEngine(Engine):
             # Positions' tables stay fp32.
             cast_forward_inputs=False,
         )
-        for block in root.model.blocks:
+        for block in _with_parameters(root.model.blocks):
             fully_shard(block, mesh=self.mesh.data, mp_policy=policy)
         fully_shard(root, mesh=self.mesh.data, mp_policy=policy)
         register_fsdp_forward_method(root, "nats")
@@ -171,7 +182,7 @@ class ParallelEngine(Engine):
         for path, parameter in self.root.named_parameters():
             assert isinstance(parameter, DTensor)
             name = saved_name(path)
-            found.append(Piece(name, shapes[name], parameter, local_of(parameter), dimension.get(name), (self.mesh.pp_rank,)))
+            found.append(Piece(name, shapes[name], parameter, local_of(parameter), dimension.get(name), self._stages_of(name)))
         return found
 
     def _named(self) -> list[NamedParameter]:
@@ -186,6 +197,10 @@ class ParallelEngine(Engine):
         for piece in self._partial:
             if piece.local.grad is not None:
                 distributed.all_reduce(piece.local.grad, group=self.mesh.tp)
+
+
+def _with_parameters(modules: Iterable[nn.Module]) -> Iterator[nn.Module]:
+    return (module for module in modules if any(True for _ in module.parameters()))
 
 
 def _on_meta(parameters: Sequence[NamedParameter]) -> list[NamedParameter]:

@@ -55,9 +55,24 @@ class Mesh:
         return self.degrees.dp_replicate * self.degrees.dp_shard
 
     @property
+    def shards(self) -> int:
+        """Over how many ranks each parameter is sharded."""
+        return self.degrees.dp_shard * self.degrees.cp
+
+    @property
+    def shard_rank(self) -> int:
+        """Which of the shards this rank has."""
+        return self.data_rank % self.degrees.dp_shard * self.degrees.cp + self.cp_rank
+
+    @property
     def sharding(self) -> int:
         """Ranks over which the gradients of different tokens are averaged."""
         return self.data_ranks * self.degrees.cp
+
+    def columns(self) -> list[list[int]]:
+        """The ranks of every pipeline, from its first stage to its last."""
+        apart = self.degrees.ranks // self.degrees.pp
+        return [list(range(first, self.degrees.ranks, apart)) for first in range(apart)]
 
 
 def make_mesh(parallel: ParallelSpec, device: torch.device) -> Mesh:

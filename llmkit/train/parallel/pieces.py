@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from llmkit.train.parallel.mesh import Mesh
 
@@ -38,36 +38,37 @@ class Piece:
         """This rank's piece of a whole tensor of the parameter's shape."""
         if self.dimension is not None:
             whole = whole.chunk(mesh.degrees.tp, dim=self.dimension)[mesh.tp_rank]
-        axis = self.sharded.device_mesh.ndim - 1
-        placement = self.sharded.placements[axis]
-        if not isinstance(placement, Shard):
-            return whole
-        # torch.chunk's rule: all but the last ones are of the same size, and the last may have nothing.
-        parts = whole.chunk(self.sharded.device_mesh.size(axis), dim=placement.dim)
-        rank = self.sharded.device_mesh.get_local_rank(axis)
-        return parts[rank] if rank < len(parts) else whole.narrow(placement.dim, 0, 0)
+        # torch.chunk's rule, as FSDP2's: all but the last ones are of the same size, and the last may have nothing.
+        parts = whole.chunk(mesh.shards)
+        return parts[mesh.shard_rank] if mesh.shard_rank < len(parts) else whole.narrow(0, 0, 0)
 
     def gather(self, local: Tensor, mesh: Mesh) -> Tensor:
         """The whole of which every rank has its piece: the parameter itself, or what an optimizer keeps of it. All ranks call it."""
-        one = DTensor.from_local(
-            local.detach(),
-            self.sharded.device_mesh,
-            self.sharded.placements,
-            run_check=False,
-            shape=self.sharded.shape,
-            stride=self.sharded.stride(),
-        )
-        whole = one.full_tensor()
+        whole = _unsharded(local.detach(), self.sharded.shape[0], mesh)
         if self.dimension is None or mesh.tp is None:
             return whole
-        parts = [torch.empty_like(whole) for _ in range(mesh.degrees.tp)]
-        distributed.all_gather(parts, whole.contiguous(), group=mesh.tp)
-        return torch.cat(parts, dim=self.dimension)
+        return torch.cat(_all_gathered(whole, mesh.degrees.tp, mesh.tp), dim=self.dimension)
 
     def copies(self, mesh: Mesh) -> int:
         """How many ranks hold the same numbers."""
         shared = 1 if self.dimension is not None else mesh.degrees.tp
         return mesh.degrees.dp_replicate * shared * len(self.holders)
+
+
+def _unsharded(local: Tensor, rows: int, mesh: Mesh) -> Tensor:
+    if mesh.shards == 1:
+        return local
+    # Ranks exchange tensors of one size: the last ones are padded.
+    most = -(-rows // mesh.shards)
+    padded = local.new_zeros(most, *local.shape[1:])
+    padded[: len(local)] = local
+    return torch.cat(_all_gathered(padded, mesh.shards, mesh.data.get_group(mesh.data.ndim - 1)))[:rows]
+
+
+def _all_gathered(x: Tensor, ranks: int, group: distributed.ProcessGroup) -> list[Tensor]:
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(ranks)]
+    distributed.all_gather(parts, x.contiguous(), group=group)
+    return parts
 
 
 def local_of(parameter: DTensor) -> nn.Parameter:
