@@ -2,17 +2,22 @@
 
     python benchmarks/decoding.py                    both shapes, all that is installed
     python benchmarks/decoding.py --shape small --new 64
+    LLAMA_CPP=./llama_cpp python benchmarks/decoding.py --way llmkit --way llama.cpp
 
 Rounds alternate between the ways, so that a machine that slows down does so for all; each way's median is told, and its ratio to the
-best of the peers in bf16. Compiling happens in a first call that is not counted. Peers: `pip install transformers litgpt`.
+best of the peers in bf16. Compiling happens in a first call that is not counted. Peers: `pip install transformers litgpt`; and llama.cpp,
+the roof and no peer, where LLAMA_CPP says how `llama_cpp.cpp` is run: "PROGRAM [DIRECTORY OF BACKENDS]" (`pip install gguf` for its files).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
+import shlex
 import statistics
+import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -20,9 +25,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 
 from llmkit import build, load_spec
 from llmkit.core.spec import Spec
+from llmkit.interop.gguf import Vocabulary, architecture_of_spec, write_gguf
 from llmkit.interop.pretrained import save_pretrained
 from llmkit.model.decoder import Decoder
 from llmkit.model.decoding import Decoding
@@ -139,6 +146,37 @@ def litgpt_ways(model: Decoder, shape: dict[str, int]) -> dict[str, Way]:
     return {"litgpt bf16": way(eager), "litgpt bf16 compiled": way(compiled)}
 
 
+def llama_cpp_ways(model: Decoder, directory: Path) -> dict[str, Way]:
+    if not os.environ.get("LLAMA_CPP"):
+        return {}
+
+    def way(precision: str) -> Way:
+        file = directory / f"{precision}.gguf"
+        architecture = architecture_of_spec(model.spec)
+        # The file's writer rounds the model that it is given.
+        write_gguf(copy.deepcopy(model), file, architecture, vocabulary=some_vocabulary(), precision=precision)
+        program, *backends = shlex.split(os.environ["LLAMA_CPP"])
+        command = [program, str(file), str(torch.get_num_threads()), *backends]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        process.stdout.readline()
+
+        def make(new: int) -> list[int]:
+            process.stdin.write(f"ids {new} {' '.join(map(str, PROMPT))}\n")
+            process.stdin.flush()
+            return [int(index) for index in process.stdout.readline().split()]
+
+        return make
+
+    return {f"llama.cpp {precision}": way(precision) for precision in ("bf16", "fp16", "q8_0")}
+
+
+def some_vocabulary() -> Vocabulary:
+    """What a file needs to be loaded: 256 bytes and one merge."""
+    tokens = [*sorted(ByteLevel.alphabet()), "ab"]
+    tokens += [f"<{index}>" for index in range(len(tokens), VOCABULARY)]
+    return Vocabulary(tokens, [1] * VOCABULARY, ["a b"], cut="gpt-2", roles={"eos": 300}, begins=False, chat_template=None)
+
+
 def measured(ways: dict[str, Way], new: int, rounds: int) -> dict[str, list[float]]:
     for name, way in ways.items():
         began = time.perf_counter()
@@ -156,6 +194,7 @@ def measured(ways: dict[str, Way], new: int, rounds: int) -> dict[str, list[floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, action="append")
+    parser.add_argument("--way", action="append", help="only those whose names begin so; all unless given")
     parser.add_argument("--new", type=int, default=128, help="tokens a call")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -163,25 +202,27 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
     told = {}
-    for name in arguments.shape or SHAPES:
-        shape = SHAPES[name]
-        model = build(spec_of(shape)).eval()
-        read = sum(value.numel() for key, value in model.named_parameters() if key != "embedding.weight") * 2
-        print(f"{name}: {sum(value.numel() for value in model.parameters()):,} parameters, {read / 1e6:.0f} MB read a token in bf16")
-        speeds = measured({**our_ways(model), **transformers_ways(model), **litgpt_ways(model, shape)}, arguments.new, arguments.rounds)
-        medians = {way: statistics.median(values) for way, values in speeds.items()}
-        best = max((value for way, value in medians.items() if not way.startswith("llmkit")), default=float("nan"))
-        for way, value in medians.items():
-            spread = f"{min(speeds[way]):.0f} to {max(speeds[way]):.0f}"
-            print(f"  {way:36} {value:7.1f} tokens/s ({spread})  {value / best:.2f} of the best peer")
-        told[name] = {
-            "tokens_per_second": speeds,
-            "bytes_per_token_bf16": read,
-            "threads": torch.get_num_threads(),
-            "cores": os.cpu_count(),
-        }
+    with TemporaryDirectory() as directory:
+        for name in arguments.shape or SHAPES:
+            told[name] = compared(name, arguments, Path(directory))
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(told, indent=1))
+
+
+def compared(name: str, arguments: argparse.Namespace, directory: Path) -> dict[str, object]:
+    shape = SHAPES[name]
+    model = build(spec_of(shape)).eval()
+    read = sum(value.numel() for key, value in model.named_parameters() if key != "embedding.weight") * 2
+    print(f"{name}: {sum(value.numel() for value in model.parameters()):,} parameters, {read / 1e6:.0f} MB read a token in bf16")
+    ways = {**our_ways(model), **transformers_ways(model), **litgpt_ways(model, shape), **llama_cpp_ways(model, directory)}
+    wanted = tuple(arguments.way or [""])
+    speeds = measured({way: make for way, make in ways.items() if way.startswith(wanted)}, arguments.new, arguments.rounds)
+    medians = {way: statistics.median(values) for way, values in speeds.items()}
+    best = max((value for way, value in medians.items() if not way.startswith(("llmkit", "llama.cpp"))), default=float("nan"))
+    for way, value in medians.items():
+        spread = f"{min(speeds[way]):.0f} to {max(speeds[way]):.0f}"
+        print(f"  {way:36} {value:7.1f} tokens/s ({spread})  {value / best:.2f} of the best peer")
+    return {"tokens_per_second": speeds, "bytes_per_token_bf16": read, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
 
 
 if __name__ == "__main__":

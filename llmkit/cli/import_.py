@@ -43,4 +43,6 @@ def show_proof(proof: Proof) -> None:
     """What was compared, for a person."""
     result.print(f"architecture: {proof.architecture}", markup=False)
     result.print(f"largest difference of logits: {proof.max_abs_logit_difference:.2g} over {proof.tokens} tokens")
+    if proof.told:
+        result.print(f"transformers reads from such files no {', '.join(proof.told)}, and was told", markup=False)
     result.print(f"greedy tokens: {'equal' if proof.greedy_tokens_equal else 'different'}, {proof.greedy_tokens} of them")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,13 @@ def transformers() -> Any:
 
 @contextmanager
 def quiet(hub: Any) -> Iterator[None]:
+    """Without the library's notes and bars, those of its GGUF reader too, which no setting turns off."""
     level, bars = hub.utils.logging.get_verbosity(), hub.utils.logging.is_progress_bar_enabled()
     hub.utils.logging.set_verbosity(logging.ERROR)
     hub.utils.logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):
+            yield
     finally:
         hub.utils.logging.set_verbosity(level)
         if bars:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from llmkit.core.errors import UserError
+from llmkit.core.problems import SpecError
 from llmkit.core.spec import Spec
 from llmkit.interop.anatomy import anatomy
 from llmkit.interop.family import Family, family_of_config, family_of_spec
 from llmkit.interop.files import TensorFiles, read_object, write_object
 from llmkit.interop.huggingface import filled, write_config, write_tensors
 from llmkit.interop.weights import Link, Shape, links
-from llmkit.interop.wording import Config
+from llmkit.interop.wording import Config, reworded
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
 from llmkit.runtime import load_spec
@@ -46,8 +47,11 @@ def spec_of(config: Config) -> dict[str, Any]:
 
     `UserError` where no family has its `model_type`, or where it says something that no component does.
     """
-    family = family_of_config(config)
-    return {"tokenizer": "bytes", "model": family.model_of(filled(config))}
+    family, whole = family_of_config(config), filled(config)
+    try:
+        return {"tokenizer": "bytes", "model": family.model_of(whole)}
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{CONFIG}: its settings make no {family.model_type} model: {error!r}") from error
 
 
 def config_of(spec: Spec) -> Config:
@@ -67,8 +71,8 @@ def load_pretrained(directory: str | Path, tokenizer: Mapping[str, Any] | None =
     family = family_of_config(config)
     if "quantization_config" in config:
         raise UserError(f"{str(place / CONFIG)!r}: the weights are quantised (quantization_config); import the model in bf16 or fp32")
-    document = spec_of(config) | ({} if tokenizer is None else {"tokenizer": tokenizer})
-    model = build(load_spec(document | {"name": place.resolve().name}), device="meta").to_empty(device="cpu")
+    document = spec_of(config) | ({} if tokenizer is None else {"tokenizer": tokenizer}) | {"name": place.resolve().name}
+    model = build(_spec(document, config, place), device="meta").to_empty(device="cpu")
     model.tie_weights()
     model.reset_buffers()
     with TensorFiles(place) as files:
@@ -114,6 +118,19 @@ def saved(model: Decoder) -> dict[str, Tensor]:
     """Every parameter and persistent buffer once, by its name in the model."""
     state = model.state_dict(keep_vars=True)
     return {name: tensor for name, tensor in state.items() if not (model.tied and name == "head.weight")}
+
+
+def _spec(document: dict[str, Any], config: Config, place: Path) -> Spec:
+    """The spec of a configuration; `UserError` in the configuration's words where it makes no model."""
+    try:
+        return load_spec(document)
+    except SpecError as error:
+        inner = [problem for problem in error.problems if problem.address.split(".")[0] == "model"]
+        if len(inner) < len(error.problems):
+            raise
+        whole = filled(config)
+        told = "\n".join(reworded(f"{problem.address.rpartition('.')[2]}: {problem.message}", whole) for problem in inner)
+        raise UserError(f"{str(place / CONFIG)!r} makes no model: {told}") from error
 
 
 def _links(model: Decoder, family: Family) -> list[Link]:

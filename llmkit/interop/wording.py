@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,36 @@ Config = dict[str, Any]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 """What configurations call kinds of layers, in `layer_types`."""
+
+
+KEYS = {
+    "d_model": ("hidden_size", "n_embd"),
+    "n_layers": ("num_hidden_layers", "n_layer"),
+    "max_seq_len": ("max_position_embeddings", "n_positions"),
+    "n_heads": ("num_attention_heads", "n_head"),
+    "n_kv_heads": ("num_key_value_heads",),
+    "head_width": ("head_dim",),
+    "d_ff": ("intermediate_size", "n_inner"),
+    "eps": ("rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"),
+    "window": ("sliding_window",),
+    "theta": ("rope_theta",),
+    "fraction": ("partial_rotary_factor",),
+    "original_max_seq_len": ("original_max_position_embeddings",),
+    "n_experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+    "n_active": ("num_experts_per_tok",),
+    "n_groups": ("n_group",),
+    "n_active_groups": ("topk_group",),
+}
+"""What configurations call a parameter of ours: for messages about a configuration that makes no model."""
+
+
+def reworded(text: str, config: Config) -> str:
+    """A message about a spec, with the configuration's keys for our names."""
+    known = {*config, *(config.get("rope_parameters") or ())}
+    for name, keys in KEYS.items():
+        own = next((key for key in keys if key in known), None)
+        text = text if own is None else re.sub(rf"\b{name}\b", own, text)
+    return text
 
 
 def refuse(config: Config, key: str, expected: Any) -> None:
@@ -154,7 +185,8 @@ SCALINGS: dict[str, dict[str, str]] = {
         "attention_factor": "attention_factor",
         "truncate": "truncate",
     },
-    "dynamic": {"factor": "factor", "original_max_seq_len": "original_max_position_embeddings"},
+    # Its original context is `max_position_embeddings`: transformers knows no key for it.
+    "dynamic": {"factor": "factor"},
     "longrope": {
         "short_factor": "short_factor",
         "long_factor": "long_factor",
@@ -182,13 +214,13 @@ def rope(config: Config, parameters: Config | None = None, *, partial: bool = Fa
         raise UserError(f"config.json: rope_type {kind!r} has no scaling in llmkit; it has {', '.join(SCALINGS)}")
     values = parameters | _implied(kind, parameters, config["max_position_embeddings"])
     named = {own: values.get(theirs) for own, theirs in SCALINGS[kind].items()}
+    if kind == "dynamic":
+        named["original_max_seq_len"] = config["max_position_embeddings"]
     return part | {"scaling": {"type": kind} | {name: value for name, value in named.items() if value is not None}}
 
 
 def _implied(kind: str, parameters: Config, max_seq_len: int) -> Config:
     """What a scaling says by leaving it out."""
-    if kind == "dynamic":
-        return {"original_max_position_embeddings": max_seq_len}
     implied: Config = {}
     if kind in ("yarn", "longrope") and parameters.get("factor") is None:
         implied["factor"] = max_seq_len / parameters["original_max_position_embeddings"]

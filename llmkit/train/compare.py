@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from llmkit.core.errors import UserError
 from llmkit.core.filled import differences
 from llmkit.core.manifest import revisions
@@ -21,6 +23,46 @@ LOSSES = ("train_loss", *VALIDATION)
 
 TRAINING_POINTS = 200
 """Points of a training curve: each is the mean over as many steps as it takes."""
+
+
+class _Written(BaseModel):
+    """What a run's files hold, as far as it is read here; they may hold more. A number is one as JSON has it: no text, no infinity."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Flops(_Written):
+    forward: float
+    training: float
+
+
+class _Cost(_Written):
+    parameters: dict[str, int] | None = None
+    flops_per_token: _Flops | None = None
+
+
+class _Component(_Written):
+    kind: str
+    name: str
+    revision: int
+    distribution: str
+    version: str
+
+
+class _Manifest(_Written):
+    cost: _Cost = _Cost()
+    fingerprints: dict[str, str] = {}
+    components: list[_Component] = []
+
+
+class _Row(_Written):
+    step: int
+    tokens: int
+    seconds: float | None = None
+    loss: float | None = None
+    train_loss: float | None = None
+    val_loss: float | None = None
+    val_bits_per_byte: float | None = None
 
 
 class Point(NamedTuple):
@@ -114,7 +156,7 @@ def read_run(path: str) -> Told:
     root = Path(path)
     if not (root / "spec.yaml").is_file():
         raise UserError(f"no run in {path!r}: it has no spec.yaml; train one with `llmkit train --out {path}`")
-    manifest, result = _json(root / "manifest.json"), _json(root / "result.json")
+    manifest, result = _json(root / "manifest.json", _Manifest), _json(root / "result.json", _Row)
     known = catalog()
     spec = load_spec(root / "spec.yaml", catalog=known, recorded=revisions(manifest, known))
     rows = _rows(root / "metrics.jsonl")
@@ -185,19 +227,25 @@ def _warnings(runs: Sequence[Told], found: Sequence[Difference], same_tokens: bo
     return told
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _json(path: Path, form: type[_Written]) -> dict[str, Any]:
     """A JSON file of the run; empty where it has none."""
     try:
-        return _object(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return _object(path.read_text(encoding="utf-8"), form) if path.exists() else {}
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from error
 
 
-def _object(text: str, *keys: str) -> dict[str, Any]:
-    """A JSON object that has these keys; `ValueError` where it is anything else."""
-    found = json.loads(text)
+def _object(text: str, form: type[_Written]) -> dict[str, Any]:
+    """A JSON object of this form; `ValueError` where it is anything else."""
+    found, keys = json.loads(text), [key for key, field in form.model_fields.items() if field.is_required()]
     if not isinstance(found, dict) or any(key not in found for key in keys):
         raise ValueError(f"{text.strip()[:40]!r} is no object{' with ' + ', '.join(keys) if keys else ''}")
+    try:
+        form.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        wanted = "input should be an object" if first["type"] == "model_type" else first["msg"].lower()
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {wanted}, got {first['input']!r}") from error
     return found
 
 
@@ -205,7 +253,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics file; a last line that is being written is left out."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        return [_object(line, "step", "tokens") for line in lines if line.endswith("\n")]
+        return [_object(line, _Row) for line in lines if line.endswith("\n")]
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {str(path)!r}: {error}") from error
 

@@ -136,11 +136,38 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
             "scale_attn_by_inverse_layer_idx is True, for which llmkit has no",
         ),
         ({"model_type": "t5"}, "model_type 't5' is not a family"),
+        ({"model_type": "gemma2", "query_pre_attn_scalar": 0}, "query_pre_attn_scalar is 0; it must be greater than 0"),
     ],
 )
 def test_a_configuration_that_no_component_can_say_is_refused(config: dict[str, Any], reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         spec_of(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (
+            {"num_attention_heads": 4, "num_key_value_heads": 3},
+            "num_attention_heads 4 is not a multiple of num_key_value_heads 3",
+        ),
+        ({"num_hidden_layers": 0}, "num_hidden_layers: must be greater than 0, got 0"),
+        ({"rope_theta": -5.0}, "rope_theta: must be greater than 0"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window: must be greater than 0, got 0"),
+        ({"model_type": "gpt2", "n_embd": 16, "n_head": 3}, "n_embd 16 is not divisible by n_head 3"),
+    ],
+)
+def test_a_configuration_that_makes_no_model_is_named_with_its_own_keys(config: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **LLAMA, **config}))
+    with pytest.raises(UserError, match=rf"^'.*config\.json' makes no model: .*{reason}"):
+        load_pretrained(tmp_path)
+
+
+def test_dynamic_scaling_is_written_as_transformers_reads_it() -> None:
+    scaling = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    spec = llmkit.load_spec(spec_of({"model_type": "llama", **LLAMA, "rope_parameters": scaling}))
+    assert spec.model.position.params.scaling.original_max_seq_len == LLAMA["max_position_embeddings"]
+    assert config_of(spec)["rope_parameters"] == scaling
 
 
 def test_a_configuration_alone_gives_a_spec_and_the_spec_gives_it_back() -> None:

@@ -64,3 +64,22 @@ def test_a_file_that_holds_something_else_is_named(tmp_path: Path, file: str, te
     (tmp_path / file).write_text(text)
     with pytest.raises(UserError, match=f"cannot read '.*{file}': .* is no object"):
         read_run(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("manifest.json", '{"cost": 3}', r"cost: .*, got 3"),
+        ("manifest.json", '{"cost": {"flops_per_token": {"forward": 1.0}}}', r"cost\.flops_per_token\.training: field required"),
+        ("manifest.json", '{"fingerprints": {"tokenizer": [1]}}', r"fingerprints\.tokenizer: input should be a valid string, got \[1\]"),
+        ("manifest.json", '{"components": [3]}', r"components\.0: .*, got 3"),
+        ("result.json", '{"step": "x", "tokens": 3}', r"step: input should be a valid integer, got 'x'"),
+        ("result.json", '{"step": 1, "tokens": 3, "val_loss": Infinity}', r"val_loss: input should be a finite number, got inf"),
+        ("metrics.jsonl", '{"step": 1, "tokens": 3, "seconds": {}}\n', r"seconds: input should be a valid number, got \{\}"),
+    ],
+)
+def test_a_value_that_is_something_else_is_named(tmp_path: Path, file: str, text: str, reason: str) -> None:
+    (tmp_path / "spec.yaml").write_text(to_yaml(filled(load_spec(SPEC))))
+    (tmp_path / file).write_text(text)
+    with pytest.raises(UserError, match=f"cannot read '.*{file}': {reason}"):
+        read_run(str(tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llmkit.core.errors import UserError
 from llmkit.interop.anatomy import Anatomy, Part
 from llmkit.interop.families import gemma, llama
 from llmkit.interop.family import Family
@@ -25,6 +26,8 @@ def model_of(config: Config) -> Part:
 
 def attention(config: Config, kind: str) -> Part:
     """The attention of a layer of this kind."""
+    if config["query_pre_attn_scalar"] <= 0:
+        raise UserError(f"config.json: query_pre_attn_scalar is {config['query_pre_attn_scalar']}; it must be greater than 0")
     return heads(
         config,
         bias=config["attention_bias"],

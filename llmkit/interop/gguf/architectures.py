@@ -114,20 +114,20 @@ def architectures() -> dict[str, Architecture]:
 
 def architecture_of_spec(spec: Spec, name: str | None = None) -> Architecture:
     """The architecture that says this spec, the plainest unless named. `UserError` with what is in the way."""
-    if name is not None and name not in architectures():
-        raise UserError(f"llama.cpp's files have no architecture {name!r} that llmkit writes; it writes {', '.join(architectures())}")
-    wanted = architectures() if name is None else {name: architectures()[name]}
-    refused: list[tuple[Architecture, list[str]]] = []
-    for one in wanted.values():
+    known = architectures()
+    if name is not None and name not in known:
+        raise UserError(f"llmkit writes no GGUF architecture {name!r}; it writes {', '.join(known)}")
+    refused: list[tuple[str, list[str]]] = []
+    for one in known.values() if name is None else [known[name]]:
         reasons = one.refusals(spec)
         if not reasons:
             return one
-        refused.append((one, reasons))
+        refused.append((one.name, reasons))
     nearest, reasons = min(refused, key=lambda pair: len(pair[1]))
     listed = "\n".join(f"  {reason}" for reason in reasons)
-    who = f"architecture {name}" if name is not None else "no architecture of llama.cpp's that llmkit writes"
-    which = "" if name is not None else f"; the nearest is {nearest.name}, where"
-    raise UserError(f"{who} can express {spec.name!r}{which} this is in the way:\n{listed}".replace(f"{name} can", f"{name} cannot"))
+    if name is not None:
+        raise UserError(f"llama.cpp's {name} cannot express {spec.name!r}; this is in the way:\n{listed}")
+    raise UserError(f"no GGUF architecture can express {spec.name!r}; the nearest is {nearest}, where this is in the way:\n{listed}")
 
 
 def _sizes(config: Config) -> Metadata:

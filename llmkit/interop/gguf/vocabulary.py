@@ -12,6 +12,7 @@ from typing import Any
 
 from llmkit.core.errors import UserError
 from llmkit.interop.files import read_object
+from llmkit.interop.gguf.reading import package
 from llmkit.interop.tokens import WHOLE
 
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -72,11 +73,9 @@ def read_vocabulary(directory: Path, rows: int, generation: Mapping[str, Any], *
     Raises `UserError` for a tokenizer that llama.cpp does not have: another model than byte-level BPE, no merges, or text cut in a way
     that llama.cpp has no name for.
     """
-    from gguf import SpecialVocab
-
     document = read_object(directory / WHOLE)
     cut = _cut(document)
-    own = SpecialVocab(directory, load_merges=True, n_vocab=rows)
+    own = package().SpecialVocab(directory, load_merges=True, n_vocab=rows)
     if not own.merges:
         raise _refused("it has no merges, and llama.cpp reads no byte-pair vocabulary without any")
     tokens, kinds = _tokens(document, rows)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from llmkit.core.errors import UserError
 from llmkit.interop.anatomy import anatomy
 from llmkit.interop.gguf.architectures import Architecture
+from llmkit.interop.gguf.reading import package
 from llmkit.interop.gguf.vocabulary import Vocabulary
 from llmkit.interop.pretrained import saved
 from llmkit.interop.weights import SAME, Link, Operation, links
@@ -27,15 +27,6 @@ PRECISIONS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 BLOCK = 32
 """Weights of a row that share a scale in Q8_0."""
-
-
-def package() -> Any:
-    """The package; `UserError` with what to install where it is missing."""
-    try:
-        import gguf
-    except ImportError:
-        raise UserError("GGUF files need the package that reads and writes them; pip install gguf") from None
-    return gguf
 
 
 def write_gguf(
