@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import yaml
 
@@ -26,6 +27,7 @@ from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint, earlier_names
 from llmkit.train.durable import copy_whole, is_draft, told, write_whole
 from llmkit.train.record import manifest_of
+from llmkit.train.rows import RowFiles
 
 IMPORTED = "imported"
 """Key of the manifest of a run that was imported: from which family."""
@@ -36,7 +38,7 @@ ROWS = ("metrics", "ledger", "samples", SPIKES)
 
 
 class RunDirectory:
-    """Where everything of a run lies.
+    """Where everything of a run lies. Who adds rows uses it in a `with`, at whose end their files are closed.
 
     spec.yaml (filled), manifest.json, metrics.jsonl, ledger.jsonl, samples.jsonl, result.json, tokenizer/, checkpoints/
     """
@@ -49,6 +51,13 @@ class RunDirectory:
         self.tokenizer = root / "tokenizer"
         self.checkpoints = root / "checkpoints"
         self._told: dict[str, list[dict[str, Any]]] = {}
+        self._rows = RowFiles(root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._rows.close()
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
@@ -109,9 +118,8 @@ class RunDirectory:
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to `<name>.jsonl`; it is in the file before this returns. `UserError` where the disk does not let it."""
-        path = self.root / f"{name}.jsonl"
-        with told(f"{str(path)!r}", "the last complete checkpoint is as it was"), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with told(f"{str(self._rows.path(name))!r}", "the last complete checkpoint is as it was"):
+            self._rows.append(name, row)
 
     def append_once(self, name: str, row: dict[str, Any], by: Sequence[str]) -> None:
         """`append`, unless a run that was killed after it had told this, and goes on from this very step, has told it.
@@ -123,11 +131,11 @@ class RunDirectory:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of `<name>.jsonl`, without those that a crash has torn."""
-        return [row for _, row in _whole_rows(self.root / f"{name}.jsonl")]
+        return [row for _, row in _whole_rows(self._rows.path(name))]
 
     def row_files(self) -> list[Path]:
         """The files of rows that the run has."""
-        return [path for name in ROWS if (path := self.root / f"{name}.jsonl").exists()]
+        return [path for name in ROWS if (path := self._rows.path(name)).exists()]
 
     def cut(self, step: int, spikes: int = 0) -> None:
         """Forget the result, later checkpoints, and rows after a checkpoint's step or torn by a crash, so that each step is told once.
@@ -136,6 +144,7 @@ class RunDirectory:
 
         In this order: whatever interrupts it, no checkpoint stays whose steps are told no more.
         """
+        self._rows.close()
         with told(f"the run {str(self.root)!r}"):
             self.result.unlink(missing_ok=True)
             for later in checkpoints.listed(self.checkpoints):
