@@ -208,10 +208,11 @@ def latest(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
 
 
 def prune(directory: Path, rule: KeepRule, losses: Mapping[int, float]) -> None:
-    """Remove the checkpoints that the rule does not keep, the oldest first.
+    """Remove the checkpoints that the rule does not keep, the oldest first, and what a process that died left behind.
 
     losses  validation losses by step
     """
+    _sweep(directory)
     found = listed(directory)
     kept = rule.kept([one.step for one in found], losses)
     for checkpoint in reversed(found):
@@ -298,7 +299,7 @@ def _copied(tensor: Tensor) -> Tensor:
 
 def _sweep(directory: Path) -> None:
     """Remove what a process that died left half-written or half-removed."""
-    for leftover in directory.iterdir():
+    for leftover in directory.iterdir() if directory.is_dir() else ():
         if is_draft(leftover):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -347,6 +347,7 @@ class Trainer:
     def _forget_later_steps(self) -> None:
         self.directory.cut(self.done.step, self.guard.found)
         self.losses = {row["step"]: row["val_loss"] for row in self.directory.rows("metrics") if "val_loss" in row}
+        self.writer.tidy(self.losses)
 
     def _save(self) -> None:
         """The first rank writes what all ranks have, beside the steps that follow."""

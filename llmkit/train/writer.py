@@ -38,6 +38,11 @@ class CheckpointWriter:
         self._thread = threading.Thread(target=self._work, args=(state.copied(), dict(losses)), name="checkpoint writer", daemon=True)
         self._thread.start()
 
+    def tidy(self, losses: Mapping[int, float]) -> None:
+        """Do what a process that was killed after its last checkpoint could not: remove what the rule does not keep."""
+        self.wait()
+        prune(self._directory, self._rule, losses)
+
     def check(self) -> None:
         """Raise what went wrong with a checkpoint, if something did."""
         if self._failed is not None:
