@@ -40,6 +40,7 @@ from llmkit.train.record import manifest_of, resolved
 from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
 from llmkit.train.signals import Interrupted, StopWish
+from llmkit.train.speed import Speed
 from llmkit.train.validate import sample, validate
 from llmkit.train.writer import CheckpointWriter
 
@@ -127,6 +128,7 @@ class Trainer:
         )
         self.engine = make_engine(spec, accelerator)
         self.schedule = spec.train.schedule.make()
+        self.speed: Speed
         self.guard = Guard(spec.train.spikes, scaled=self.engine.scaler.is_enabled())
         self.doctor = Doctor(self.guard, self.engine, self.batches, cut=self._micro_batches, record=self._record_spike, say=reporter.say)
         self.done = Progressed()
@@ -271,7 +273,7 @@ class Trainer:
             "learning_rate": rate,
             "grad_norm": norm if math.isfinite(norm) else None,
             "seconds": seconds,
-            "tokens_per_second": self.spec.train.batch_size * self.spec.seq_len / seconds,
+            **self.speed.figures(self.spec.train.batch_size * self.spec.seq_len, seconds),
         }
         marks = {"skipped": True} if skipped else {}
         ledger = {"step": self.done.step, "items": items, "loss": row["loss"], "grad_norm": row["grad_norm"]}
@@ -333,6 +335,8 @@ class Trainer:
         self.saved = found.step
 
     def _record_start(self, begin: Start) -> None:
+        # Here, where the others wait: a peak that is measured beside their work is none.
+        self.speed = Speed.of(self.spec, self.device, self.accelerator.num_processes)
         record = manifest_of(self.spec, self.catalog, self.prepared)
         session = {
             "from_step": self.done.step,

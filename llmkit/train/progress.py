@@ -65,7 +65,7 @@ class Screen:
 
     def step(self, row: dict[str, Any], total: int) -> None:
         loss = "no number" if row["loss"] is None else f"{row['loss']:.3f}"
-        words = f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s"
+        words = f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s  {row['mfu']:.0%} MFU"
         if self._bar is not None:
             if self._task is None:
                 self._bar.start()

@@ -8,7 +8,7 @@ from llmkit.train.progress import Screen, printable
 
 
 def row(step: int) -> dict[str, float]:
-    return {"step": step, "loss": 2.5, "tokens_per_second": 1234.5, "learning_rate": 1e-3, "seconds": 2.0}
+    return {"step": step, "loss": 2.5, "tokens_per_second": 1234.5, "mfu": 0.456, "learning_rate": 1e-3, "seconds": 2.0}
 
 
 def told(total: int, *, terminal: bool) -> str:
@@ -22,7 +22,7 @@ def told(total: int, *, terminal: bool) -> str:
 def test_where_there_is_no_terminal_a_long_run_is_told_in_about_twenty_plain_lines_with_the_time_left():
     lines = told(1000, terminal=False).splitlines()
     assert len(lines) == 20
-    assert lines[0] == "step 50/1000  loss 2.500  1,234 tokens/s  lr 1.00e-03  31:40 left"
+    assert lines[0] == "step 50/1000  loss 2.500  1,234 tokens/s  46% MFU  lr 1.00e-03  31:40 left"
     assert lines[-1].startswith("step 1000/1000") and lines[-1].endswith("0:00 left")
     assert "\x1b" not in "".join(lines)
 
