@@ -24,6 +24,8 @@ from llmkit.core.spec import BlockSpec
 class Block(nn.Module):
     """One layer, (B, T, D) -> (B, T, D). The same class for every layer: hybrids differ in what it holds."""
 
+    compiled_alone = True
+
     def __init__(self, spec: BlockSpec, site: Site) -> None:
         super().__init__()
         self.layout = spec.layout

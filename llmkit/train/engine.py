@@ -52,8 +52,7 @@ class Engine:
         self.optimizer: torch.optim.Optimizer = self.component.build(self.parameters)
         self.scaler = precision.scaler(spec.train.precision, self.device)
         if spec.train.compile:
-            for block in self.model.blocks:
-                block.compile()
+            compile_parts(self.root)
         # Masters' gradients are added up over the ranks by the engine itself: DDP would round them to bf16 on the way.
         self.module: nn.Module = self.root if self.masters is not None else accelerator.prepare(self.root)
 
@@ -217,6 +216,13 @@ def make_objective(spec: Spec) -> Any:
     return spec.train.objective.make(
         Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, spec.vocab_size, address="train.objective")
     )
+
+
+def compile_parts(root: nn.Module) -> None:
+    """Compile, in place, each module that says `compiled_alone`: parts that are alike share one graph, and names stay as they are."""
+    for module in root.modules():
+        if getattr(module, "compiled_alone", False):
+            module.compile()
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:

@@ -11,6 +11,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from torch import Tensor
 
 from llmkit.core.errors import UserError
+from llmkit.train.allocator import keep_freed_memory
 
 
 def rank_from_environment() -> int:
@@ -50,6 +51,8 @@ def begin(trackers: list[str], logging_dir: str) -> Accelerator:
     accelerate's state is global to the process, and a second accelerator with other settings raises. This is the one place
     that makes one: always with mixed precision "no" (the loop's autocast does that), after dropping what an earlier run left.
     """
+    if device().type == "cpu":
+        keep_freed_memory()
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
     return Accelerator(cpu=device().type == "cpu", mixed_precision="no", log_with=trackers or None, project_dir=logging_dir)

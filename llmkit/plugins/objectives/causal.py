@@ -7,7 +7,7 @@ import torch
 from llmkit.core.interfaces.objective import Batch, LanguageModule, Loss, Objective, auxiliary, counted
 from llmkit.core.site import Site
 from llmkit.plugins.objectives.components import CausalParams
-from llmkit.plugins.objectives.cross_entropy import cross_entropy
+from llmkit.plugins.objectives.cross_entropy import CrossEntropy
 
 
 class Causal(Objective):
@@ -26,12 +26,11 @@ class Causal(Objective):
 
     def __init__(self, params: CausalParams, site: Site) -> None:
         super().__init__()
-        self.params = params
-        self.vocab_size = site.vocab_size
+        self.cross_entropy = CrossEntropy(params, site.vocab_size)
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         h, aux = model.features(batch)
-        total, terms = cross_entropy(model.head, h, batch.targets, counted(batch), self.params, self.vocab_size)
+        total, terms = self.cross_entropy(model.head, h, batch.targets, counted(batch))
         further = auxiliary(aux, batch)
         metrics = {**terms, **{name: value.detach() for name, value in further.items()}}
         return Loss(torch.stack([total, *further.values()]).sum(), metrics, aux.stats)

@@ -7,7 +7,7 @@ them by what is asked of it. Liger (arXiv 2410.10989) does so on a GPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,30 +23,79 @@ CHUNK = 1 << 24
 Terms = dict[str, Tensor]
 
 
-def cross_entropy(
-    head: Callable[[Tensor], Tensor], h: Tensor, targets: Tensor, counts: Tensor, params: CausalParams, vocab_size: int
-) -> tuple[Tensor, Terms]:
-    """What is to be minimised, a sum over the counted tokens, fp32 scalar; and the terms that it is the sum of, detached.
-
-    head     hidden states (..., D) -> logits (..., V) in any dtype, each row by itself
-    h        (B, T, D)
-    targets  (B, T), -100 where ignored
-    counts   (B, T): each target's weight, 0 where it is ignored
+class CrossEntropy(nn.Module):
+    """`loss(head, h, targets, counts)`: what is to be minimised, a sum over the counted tokens, fp32 scalar; and the terms that it is
+    the sum of, detached.
 
     loss             `-ln p(target)`, in nats
     label_smoothing  what smoothing adds to it: `s (mean over the vocabulary of -ln p - -ln p(target))`, where s > 0
     z_loss           `z (ln sum exp logits)^2`, where z > 0
-
-    A head that is a module goes in chunks. Of one that is a function it is not known which weights it has, so that all its logits
-    exist at once; so they do inside a compiled graph, which cannot take gradients in a forward pass.
     """
-    rows, wanted, counted = h.flatten(0, -2), targets.flatten(), counts.flatten()
-    if not isinstance(head, nn.Module) or torch.compiler.is_compiling():
-        terms, _, _ = _terms(head(rows), wanted, counted, params)
-        return torch.stack(list(terms.values())).sum(), {name: value.detach() for name, value in terms.items()}
-    weights = [weight for weight in head.parameters() if weight.requires_grad]
-    total, *values = _InChunks.apply(head, params, max(CHUNK // vocab_size, 1), rows, wanted, counted, *weights)  # type: ignore[no-untyped-call]
-    return total, dict(zip(_names(params), values, strict=True))
+
+    def __init__(self, params: CausalParams, vocab_size: int) -> None:
+        super().__init__()
+        self.of_rows = RowsLoss(params)
+        self.rows = max(CHUNK // vocab_size, 1)
+
+    def forward(self, head: Callable[[Tensor], Tensor], h: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, Terms]:
+        """head: hidden states (..., D) -> logits (..., V) in any dtype, each row by itself. h (B, T, D); targets (B, T), -100 where
+        ignored; counts (B, T): each target's weight, 0 where it is ignored.
+
+        A head that is a module goes in chunks. Of one that is a function it is not known which weights it has, so that all its logits
+        exist at once; so they do inside a compiled graph, which cannot take gradients in a forward pass.
+        """
+        rows, wanted, counted = h.flatten(0, -2), targets.flatten(), counts.flatten()
+        if not isinstance(head, nn.Module) or torch.compiler.is_compiling():
+            terms, _, _ = self.of_rows.terms(head(rows), wanted, counted)
+            return torch.stack(list(terms.values())).sum(), {name: value.detach() for name, value in terms.items()}
+        weights = [weight for weight in head.parameters() if weight.requires_grad]
+        total, *values = _InChunks.apply(self, head, rows, wanted, counted, *weights)  # type: ignore[no-untyped-call]
+        return total, dict(zip(self.of_rows.names, values, strict=True))
+
+    def chunks(self, length: int) -> list[slice]:
+        """`length` rows in chunks of at most `self.rows`, as even as can be, so that few are of another size."""
+        number = max(-(-length // self.rows), 1)
+        size = -(-length // number)
+        return [slice(start, start + size) for start in range(0, length, size)]
+
+
+class RowsLoss(nn.Module):
+    """The terms of some rows and the gradient of their logits: all that is done to a tensor as large as the vocabulary."""
+
+    compiled_alone = True
+
+    def __init__(self, params: CausalParams) -> None:
+        super().__init__()
+        self.z, self.s = params.z_loss, params.label_smoothing
+        self.names = ["loss", *(["label_smoothing"] if self.s else []), *(["z_loss"] if self.z else [])]
+
+    def forward(self, logits: Tensor, targets: Tensor, counts: Tensor) -> tuple[list[Tensor], Tensor]:
+        """logits (N, V), targets (N,), counts (N,) -> each term, fp32 scalars, and the gradient of their sum, (N, V), in the logits' dtype:
+
+        counts (p (1 + 2 z ln sum exp logits) - (1 - s) onehot(target) - s / V)
+        """
+        terms, log_p, log_z = self.terms(logits, targets, counts)
+        factor = counts if log_z is None else counts * (1 + 2 * self.z * log_z)
+        # In the place of the log-probabilities: this tensor is why there are chunks.
+        slope = log_p.exp_().mul_(factor[:, None])
+        if self.s:
+            slope -= (self.s / slope.shape[-1]) * counts[:, None]
+        slope.scatter_add_(1, targets.clamp(min=0)[:, None], (self.s - 1) * counts[:, None])
+        return list(terms.values()), slope.to(logits.dtype)
+
+    def terms(self, logits: Tensor, targets: Tensor, counts: Tensor) -> tuple[Terms, Tensor, Tensor | None]:
+        """Each term; the log-probabilities (N, V) in fp32; and, with a z-loss, ln sum exp of each row."""
+        log_p, log_z = F.log_softmax(logits, dim=-1, dtype=torch.float32), None
+        nats = F.nll_loss(log_p, targets, ignore_index=IGNORED, reduction="none")
+        terms = {"loss": (nats * counts).sum()}
+        if self.s:
+            terms["label_smoothing"] = self.s * ((-log_p.mean(dim=-1) - nats) * counts).sum()
+        if self.z:
+            # Any token's logit less its log-probability: no second pass over the vocabulary.
+            known = targets.clamp(min=0)[:, None]
+            log_z = (logits.gather(-1, known).float() - log_p.gather(-1, known))[:, 0]
+            terms["z_loss"] = self.z * (log_z.square() * counts).sum()
+        return terms, log_p, log_z
 
 
 class _InChunks(torch.autograd.Function):
@@ -54,18 +103,17 @@ class _InChunks(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, head: nn.Module, params: CausalParams, rows: int, h: Tensor, targets: Tensor, counts: Tensor, *weights: Tensor
+        ctx: Any, loss: CrossEntropy, head: nn.Module, h: Tensor, targets: Tensor, counts: Tensor, *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        slopes = _Slopes(h, weights, ctx.needs_input_grad[3], any(ctx.needs_input_grad[6:]))
-        summed: list[Terms] = []
-        for part in _chunks(len(h), rows):
+        slopes = _Slopes(h, weights, ctx.needs_input_grad[2], any(ctx.needs_input_grad[5:]))
+        summed: list[list[Tensor]] = []
+        for part in loss.chunks(len(h)):
             x, logits = slopes.logits(head, part)
-            terms, log_p, log_z = _terms(logits.detach(), targets[part], counts[part], params)
+            terms, slope = loss.of_rows(logits.detach(), targets[part], counts[part])
             summed.append(terms)
-            if slopes.wanted:
-                slopes.add(part, x, logits, _slope(log_p, log_z, targets[part], counts[part], params))
+            slopes.add(part, x, logits, slope)
         ctx.slopes = slopes
-        values = [torch.stack([terms[name] for terms in summed]).sum() for name in _names(params)]
+        values = [torch.stack(parts).sum() for parts in zip(*summed, strict=True)]
         ctx.mark_non_differentiable(*values)
         return torch.stack(values).sum(), *values
 
@@ -75,7 +123,7 @@ class _InChunks(torch.autograd.Function):
         if slopes is None:
             raise RuntimeError("the gradients of this loss were given out already; run the forward pass again")
         h, weights = slopes.times(upstream)
-        return None, None, None, h, None, None, *weights
+        return None, None, h, None, None, *weights
 
 
 class _Slopes:
@@ -96,7 +144,9 @@ class _Slopes:
 
     def add(self, part: slice, x: Tensor, logits: Tensor, slope: Tensor) -> None:
         """A chunk's share, given the gradient of its logits."""
-        found = list(torch.autograd.grad(logits, ([] if self.of_h is None else [x]) + self.weights, slope.to(logits.dtype)))
+        if not self.wanted:
+            return
+        found = list(torch.autograd.grad(logits, ([] if self.of_h is None else [x]) + self.weights, slope))
         if self.of_h is not None:
             self.of_h[part] = found.pop(0)
         if not self.of_weights:
@@ -111,40 +161,3 @@ class _Slopes:
         if not self.weights:
             return h, [None] * self.count
         return h, [gradient.mul_(upstream).to(weight.dtype) for gradient, weight in zip(self.of_weights, self.weights, strict=True)]
-
-
-def _chunks(length: int, rows: int) -> Iterator[slice]:
-    for start in range(0, length, rows):
-        yield slice(start, start + rows)
-
-
-def _names(params: CausalParams) -> list[str]:
-    return ["loss", *(["label_smoothing"] if params.label_smoothing else []), *(["z_loss"] if params.z_loss else [])]
-
-
-def _terms(logits: Tensor, targets: Tensor, counts: Tensor, params: CausalParams) -> tuple[Terms, Tensor, Tensor | None]:
-    """Each term, of logits (N, V), targets (N,) and counts (N,); the log-probabilities; and, with a z-loss, ln sum exp of each row."""
-    log_p, log_z = F.log_softmax(logits, dim=-1, dtype=torch.float32), None
-    nats = F.nll_loss(log_p, targets, ignore_index=IGNORED, reduction="none")
-    terms = {"loss": (nats * counts).sum()}
-    if params.label_smoothing:
-        terms["label_smoothing"] = params.label_smoothing * ((-log_p.mean(dim=-1) - nats) * counts).sum()
-    if params.z_loss:
-        # Any token's logit less its log-probability: no second pass over the vocabulary.
-        known = targets.clamp(min=0)[:, None]
-        log_z = (logits.gather(-1, known).float() - log_p.gather(-1, known))[:, 0]
-        terms["z_loss"] = params.z_loss * (log_z.square() * counts).sum()
-    return terms, log_p, log_z
-
-
-def _slope(log_p: Tensor, log_z: Tensor | None, targets: Tensor, counts: Tensor, params: CausalParams) -> Tensor:
-    """The gradient of the terms' sum with respect to the logits, (N, V) fp32, in the place of the log-probabilities:
-
-    counts (p (1 + 2 z ln sum exp logits) - (1 - s) onehot(target) - s / V)
-    """
-    s = params.label_smoothing
-    factor = counts if log_z is None else counts * (1 + 2 * params.z_loss * log_z)
-    slope = log_p.exp_().mul_(factor[:, None])
-    if s:
-        slope -= (s / slope.shape[-1]) * counts[:, None]
-    return slope.scatter_add_(1, targets.clamp(min=0)[:, None], (s - 1) * counts[:, None])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from llmkit.core.interfaces.objective import IGNORED, Batch, LanguageModule, Loss, Objective, auxiliary, counted
 from llmkit.core.site import Site
 from llmkit.plugins.objectives.components import MultiTokenParams
-from llmkit.plugins.objectives.cross_entropy import cross_entropy
+from llmkit.plugins.objectives.cross_entropy import CrossEntropy
 
 
 class MultiToken(Objective):
@@ -38,18 +38,18 @@ class MultiToken(Objective):
     def __init__(self, params: MultiTokenParams, site: Site) -> None:
         super().__init__()
         self.params = params
-        self.vocab_size = site.vocab_size
+        self.cross_entropy = CrossEntropy(params, site.vocab_size)
         self.ahead = nn.ModuleList(Ahead(site.width) for _ in range(params.n_future))
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         h, aux = model.features(batch)
-        total, terms = cross_entropy(model.head, h, batch.targets, counted(batch), self.params, self.vocab_size)
+        total, terms = self.cross_entropy(model.head, h, batch.targets, counted(batch))
         further = auxiliary(aux, batch)
         metrics = {**terms, **{name: value.detach() for name, value in further.items()}}
         losses = [total, *further.values()]
         weight = self.params.weight / self.params.n_future
         for offset, layer in enumerate(self.ahead, start=1):
-            beyond, terms = cross_entropy(model.head, layer(h), *ahead(batch, offset), self.params, self.vocab_size)
+            beyond, terms = self.cross_entropy(model.head, layer(h), *ahead(batch, offset))
             metrics[f"ahead_{offset}"] = terms["loss"]
             losses.append(weight * beyond)
         return Loss(torch.stack(losses).sum(), metrics, aux.stats)

@@ -15,7 +15,7 @@ from llmkit.core.interfaces.objective import IGNORED
 from llmkit.model.head import Head
 from llmkit.plugins.objectives import cross_entropy as module
 from llmkit.plugins.objectives.components import CausalParams
-from llmkit.plugins.objectives.cross_entropy import cross_entropy
+from llmkit.plugins.objectives.cross_entropy import CrossEntropy
 
 B, T = 3, 7
 
@@ -52,7 +52,7 @@ def test_chunks_of_any_size_give_the_loss_and_the_gradients_of_all_logits_at_onc
     before = module.CHUNK
     module.CHUNK = rows * V
     try:
-        total, terms = cross_entropy(head, h, targets, counts, params, V)
+        total, terms = CrossEntropy(params, V)(head, h, targets, counts)
     finally:
         module.CHUNK = before
     expected = reference(head, h, targets, counts, params)
@@ -69,7 +69,7 @@ def test_gradients_of_a_bf16_head_add_up_in_fp32_over_the_chunks(monkeypatch: py
     head = Head(D, V).to(torch.bfloat16)
     h, targets, counts = inputs(torch.bfloat16)
     monkeypatch.setattr(module, "CHUNK", V)
-    total, _ = cross_entropy(head, h, targets, counts, CausalParams(), V)
+    total, _ = CrossEntropy(CausalParams(), V)(head, h, targets, counts)
     ours, _ = torch.autograd.grad(total, [head.weight, h])
     exact = nn.Linear(D, V, bias=False, dtype=torch.float64)
     exact.weight.data.copy_(head.weight)
@@ -99,14 +99,14 @@ def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch: pytest.Monke
     h, targets, counts = inputs()
     monkeypatch.setattr(module, "CHUNK", rows * vocabulary)
     with LargestTensor() as seen:
-        cross_entropy(head, h, targets, counts, CausalParams(z_loss=0.1, label_smoothing=0.1), vocabulary)[0].backward()
+        CrossEntropy(CausalParams(z_loss=0.1, label_smoothing=0.1), vocabulary)(head, h, targets, counts)[0].backward()
     assert seen.elements == max(rows, D) * vocabulary < B * T * vocabulary
 
 
 def test_a_head_that_is_frozen_gets_no_gradient_and_hands_on_that_of_the_hidden_states() -> None:
     head = Head(D, V).requires_grad_(False)
     h, targets, counts = inputs()
-    total, _ = cross_entropy(head, h, targets, counts, CausalParams(), V)
+    total, _ = CrossEntropy(CausalParams(), V)(head, h, targets, counts)
     total.backward()
     (expected,) = torch.autograd.grad(reference(head, h, targets, counts, CausalParams()), [h])
     torch.testing.assert_close(h.grad, expected)
@@ -117,7 +117,7 @@ def test_without_gradients_it_is_the_loss_alone() -> None:
     head = Head(D, V)
     h, targets, counts = inputs()
     with torch.no_grad():
-        total, _ = cross_entropy(head, h, targets, counts, CausalParams(), V)
+        total, _ = CrossEntropy(CausalParams(), V)(head, h, targets, counts)
     assert not total.requires_grad
     torch.testing.assert_close(total, reference(head, h, targets, counts, CausalParams()).detach())
 
@@ -125,7 +125,7 @@ def test_without_gradients_it_is_the_loss_alone() -> None:
 def test_a_second_backward_pass_is_refused_because_the_first_gave_the_gradients_away() -> None:
     head = Head(D, V)
     h, targets, counts = inputs()
-    total, _ = cross_entropy(head, h, targets, counts, CausalParams(), V)
+    total, _ = CrossEntropy(CausalParams(), V)(head, h, targets, counts)
     total.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="run the forward pass again"):
         total.backward()
