@@ -15,8 +15,8 @@ from llmkit.core.manifest import manifest
 from llmkit.core.spec import Spec
 from llmkit.runtime import catalog as installed
 from llmkit.train import world
+from llmkit.train.durable import write_whole
 from llmkit.train.record import resolved
-from llmkit.train.run import write_whole
 from llmkit.train.verification import runs
 from llmkit.train.verification.comparison import Compared, Tolerance, compare, tensor_digests
 from llmkit.train.verification.runs import Made, Say, Session, killed_at_every, processes

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from llmkit.core.errors import UserError
 from llmkit.train.launch import free_port, rank_environment
 
-PRELOADED = ["llmkit.train.loop"]
+PRELOADED = ["llmkit.train.loop", "torch._dynamo"]
+"""What every task imports; torch imports the second by itself, and for seconds, once a model is built on the meta device."""
+
 LOOK_SECONDS = 0.2
 
 

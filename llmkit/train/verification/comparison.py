@@ -19,7 +19,7 @@ from llmkit.train import checkpoint as checkpoints
 from llmkit.train.run import RunDirectory
 from llmkit.train.verification.witness import digest
 
-CLOCK = frozenset({"seconds", "tokens_per_second", "run", "resumed_from"})
+CLOCK = frozenset({"seconds", "tokens_per_second", "mfu", "run", "resumed_from"})
 """Keys of rows and of the result that may differ between equal runs, beside all whose names end in `_per_second` or `_seconds`."""
 
 Rows = Sequence[Mapping[str, Any]]
@@ -105,7 +105,7 @@ def compare(straight: Recorded, resumed: Recorded, tolerance: Tolerance = EXACT)
         _rows("ledger", left.rows("ledger"), right.rows("ledger"), tolerance.loss),
     ]
     if exact:
-        found.append(_rows("samples", left.rows("samples"), right.rows("samples"), 0.0))
+        found += [_rows(name, left.rows(name), right.rows(name), 0.0) for name in ("samples", "spikes")]
     found += [
         _tensors("weights", left.tensors(checkpoints.MODEL), right.tensors(checkpoints.MODEL), tolerance.weights),
         _tensors("optimizer state", left.tensors(checkpoints.OPTIMIZER), right.tensors(checkpoints.OPTIMIZER), tolerance.weights),
@@ -213,6 +213,9 @@ def _apart(one: Any, two: Any, name: str = "") -> Iterator[tuple[str, float, flo
     if isinstance(one, dict) and isinstance(two, dict):
         for key in {**one, **two}:
             yield from _apart(one.get(key), two.get(key), f"{name}.{key}" if name else str(key))
+    elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
+        for place, (mine, other) in enumerate(zip(one, two, strict=True)):
+            yield from _apart(mine, other, f"{name}.{place}")
     elif isinstance(one, float) and isinstance(two, float):
         if one != two:
             yield name, abs(one - two) / max(abs(one), 1e-30), abs(one - two)

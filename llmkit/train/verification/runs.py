@@ -13,8 +13,9 @@ from llmkit.core.errors import UserError
 from llmkit.core.filled import filled, to_yaml
 from llmkit.core.spec import Spec
 from llmkit.train import checkpoint as checkpoints
+from llmkit.train.durable import write_whole
 from llmkit.train.progress import Silent
-from llmkit.train.run import RunDirectory, write_whole
+from llmkit.train.run import RunDirectory
 from llmkit.train.verification import children
 from llmkit.train.verification.comparison import Recorded
 
