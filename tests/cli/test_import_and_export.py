@@ -57,6 +57,51 @@ def test_a_person_reads_what_was_compared_and_what_is_missing(
     assert "it has no tokenizer" in shown.err
 
 
+def test_a_gguf_file_is_written_with_the_same_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("gguf")
+    config = transformers.LlamaConfig(
+        vocab_size=270, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, attention_bias=True,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "hf")
+    assert llmkit(monkeypatch, "import", tmp_path / "hf", "--out", tmp_path / "run", "--json") == 0
+    capsys.readouterr()
+    assert llmkit(monkeypatch, "export", tmp_path / "run", tmp_path / "out", "--format", "gguf", "--dtype", "q8_0", "--json") == 0
+    exported = json.loads(capsys.readouterr().out)
+    assert exported["architecture"] == "LlamaForCausalLM" and exported["max_abs_logit_difference"] < 1e-4
+    assert exported["greedy_tokens_equal"] is True and exported["directory"] == str(tmp_path / "out")
+    assert (tmp_path / "out/model.gguf").is_file() and (tmp_path / "out/proof.json").is_file()
+    assert llmkit(monkeypatch, "export", tmp_path / "run", tmp_path / "again", "--format", "gguf") == 0
+    assert "transformers reads from such files no attention_bias, and was told" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--format", "gguf", "--shard-size", "2GB"], "--shard-size '2GB' goes with --format hf"),
+        (["--no-tokenizer"], "--no-tokenizer goes with --format gguf"),
+        (["--dtype", "q8_0"], "--dtype 'q8_0' must be one of fp32, bf16, fp16"),
+        (["--format", "gguf", "--dtype", "q4_0"], "--dtype 'q4_0' must be one of fp32, fp16, bf16, q8_0"),
+        (["--format", "gguf"], "the nearest is llama, where this is in the way"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(
+    options: list[str],
+    reason: str,
+    published: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert llmkit(monkeypatch, "import", published, "--out", tmp_path / "run", "--json") == 0
+    capsys.readouterr()
+    assert llmkit(monkeypatch, "export", tmp_path / "run", tmp_path / "out", *options) == 2
+    assert reason in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_mistake_is_told_in_a_sentence_and_exits_2(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,9 +45,9 @@ def _unpack(source: Path, target: Path) -> None:
     hub, reader = transformers(), package().GGUFReader(source)
     where = {"pretrained_model_name_or_path": source.parent, "gguf_file": source.name}
     with quiet(hub):
+        _refuse_unread(reader, hub.AutoConfig.from_pretrained(**where), source)
         read = hub.AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, quantization_config=hub.GgufConfig(dequantize=True))
         # A model that was read from GGUF refuses to be saved, so its values go into one that was not.
-        _refuse_unread(reader, read.config, source)
         config = {name: value for name, value in read.config.to_dict().items() if name != "quantization_config"}
         plain = type(read)(type(read.config).from_dict(config))
         plain.load_state_dict(read.state_dict())

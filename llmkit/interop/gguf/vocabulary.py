@@ -30,6 +30,9 @@ GPT4O = (
 )
 DIGITS = "digits one by one"
 
+NFC = "NFC"
+"""Composed characters (Qwen2): the one rewriting that llama.cpp leaves out of a tokenizer that it reads all the same."""
+
 CUTS: dict[tuple[tuple[str, ...], bool], str] = {
     ((GPT2,), False): "gpt-2",
     ((DIGITS, GPT2), False): "smollm",
@@ -67,7 +70,7 @@ def read_vocabulary(directory: Path, rows: int, generation: Mapping[str, Any], *
     """The tokenizer of a directory that has a `tokenizer.json`.
 
     rows        of the model's embedding: ids beyond the tokenizer's own are unused
-    generation  the content of `generation_config.json`: the tokens that begin, end and fill a text
+    generation  the content of `generation_config.json`, of which the tokens that begin and end a text are read
     begins      whether a text begins with a token, where the tokenizer's own files do not say
 
     Raises `UserError` for a tokenizer that llama.cpp does not have: another model than byte-level BPE, no merges, or text cut in a way
@@ -79,14 +82,15 @@ def read_vocabulary(directory: Path, rows: int, generation: Mapping[str, Any], *
     if not own.merges:
         raise _refused("it has no merges, and llama.cpp reads no byte-pair vocabulary without any")
     tokens, kinds = _tokens(document, rows)
-    template = own.chat_template
+    template, begin = own.chat_template, generation.get("bos_token_id")
+    roles = ({} if begin is None else {"bos": begin}) | dict(own.special_token_ids) | _ends(generation)
     return Vocabulary(
         tokens=tokens,
         kinds=kinds,
         merges=list(own.merges),
         cut=cut,
-        roles=_roles(generation) or dict(own.special_token_ids),
-        begins=own.add_special_token.get("bos", begins),
+        roles=roles,
+        begins="bos" in roles and own.add_special_token.get("bos", begins),
         chat_template=template if isinstance(template, str) else None,
     )
 
@@ -102,12 +106,11 @@ def _tokens(document: dict[str, Any], rows: int) -> tuple[list[str], list[int]]:
     return tokens, kinds
 
 
-def _roles(generation: Mapping[str, Any]) -> dict[str, int]:
-    """Roles as the run generates: of several tokens that end a text the first is `eos`, the others `eot` and `eom`."""
+def _ends(generation: Mapping[str, Any]) -> dict[str, int]:
+    """The tokens that end a text as the run generates: the first is `eos`, others are `eot` and `eom`."""
     ends = generation.get("eos_token_id")
     named = zip(("eos", "eot", "eom"), ends if isinstance(ends, list) else [ends], strict=False)
-    others = {"bos": generation.get("bos_token_id"), "pad": generation.get("pad_token_id")}
-    return {role: index for role, index in (dict(named) | others).items() if index is not None}
+    return {role: index for role, index in named if index is not None}
 
 
 def _cut(document: dict[str, Any]) -> str:
@@ -118,6 +121,9 @@ def _cut(document: dict[str, Any]) -> str:
         raise _refused(f"it is no byte-level byte-pair encoding but {model.get('type')!r}")
     if steps[-1].get("add_prefix_space"):
         raise _refused("it puts a space before each text, which llama.cpp's byte-pair encoding does not")
+    normalizer = (document.get("normalizer") or {}).get("type", NFC)
+    if normalizer != NFC:
+        raise _refused(f"it rewrites text ({normalizer}) before it cuts it, which llama.cpp does not")
     found = tuple(one for step in steps if (one := _expression(step)) is not None)
     name = CUTS.get((found, bool(model.get("ignore_merges"))))
     if name is None:
@@ -140,7 +146,7 @@ def _expression(step: dict[str, Any]) -> str | None:
     if kind == "Digits" and step.get("individual_digits"):
         return DIGITS
     if kind == "Split" and step.get("behavior") == "Isolated" and not step.get("invert"):
-        return str(step["pattern"].get("Regex"))
+        return str(step["pattern"].get("Regex")).replace("{1,1}", "")
     return str(kind)
 
 
