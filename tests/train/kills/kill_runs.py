@@ -119,9 +119,10 @@ def undisturbed(place: Path, name: str) -> Undisturbed:
 def planned(known: Undisturbed, chance: random.Random) -> Iterator[list[Point | float]]:
     """For each run, where it dies: at a point of a fresh run, at one of a run that goes on, or at random times; one to three deaths.
 
-    Every kind of operation comes once before any comes twice, those on checkpoints first.
+    Every kind of operation comes once before any comes twice; in a fresh run those on checkpoints come first.
     """
-    fresh, resumed = _shuffled(known.fresh, chance), _shuffled(known.resumed, chance)
+    fresh = _each_in_turn(known.fresh, chance, first="checkpoints")
+    resumed = _each_in_turn(known.resumed, chance)
     middle = Point("write metrics.jsonl", 11)
     while True:
         yield [next(fresh)]
@@ -130,16 +131,15 @@ def planned(known: Undisturbed, chance: random.Random) -> Iterator[list[Point | 
         yield [middle, next(resumed)]
 
 
-def _shuffled(every: list[Point], chance: random.Random) -> Iterator[Point]:
-    """Each kind of operation in turn, at a random one of its times."""
+def _each_in_turn(every: list[Point], chance: random.Random, first: str = "") -> Iterator[Point]:
+    """Each kind of operation in turn, in an order of chance, at a random one of its times."""
     times: dict[str, list[Point]] = {}
     for point in every:
         times.setdefault(point.operation, []).append(point)
     while True:
         operations = list(times)
         chance.shuffle(operations)
-        operations.sort(key=lambda operation: "checkpoints" not in operation)
-        for operation in operations:
+        for operation in sorted(operations, key=lambda operation: first not in operation):
             yield chance.choice(times[operation])
 
 
