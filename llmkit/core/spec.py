@@ -13,6 +13,7 @@ from llmkit.core.kinds import Kind
 from llmkit.core.slot import Slot
 
 Layout = Literal["pre", "post", "sandwich", "branch_post", "parallel"]
+Recompute = Literal["none", "selective", "full"]
 Precision = Literal["auto", "fp32", "bf16", "bf16_autocast", "fp16"]
 
 
@@ -140,6 +141,14 @@ class TrainSpec(Part):
     )
     grad_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null for none")
     compile: bool = Field(False, description="whether blocks are compiled with torch.compile")
+    recompute: Recompute = Field(
+        "none",
+        description="what the backward pass computes again to save memory: full is all of a block but its input; selective all but "
+        "matrix products and attention",
+    )
+    offload_optimizer: bool = Field(
+        False, description="whether fp32 weights and the optimizer's state live in the CPU's memory, which then does the update"
+    )
     checkpoint_every: PositiveInt | None = Field(None, description="steps between checkpoints; the last step always leaves one")
     keep_checkpoints: PositiveInt | None = Field(2, description="how many of the latest checkpoints stay; null for all")
     keep_every: PositiveInt | None = Field(None, description="checkpoints of steps that it divides stay for ever")

@@ -13,18 +13,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from llmkit.core.interfaces.attention import Context, LayerCache
 from llmkit.core.interfaces.ffn import Aux
 from llmkit.core.site import Site
-from llmkit.core.spec import BlockSpec
+from llmkit.core.spec import BlockSpec, Recompute
+from llmkit.model.recompute import recomputed
 
 
 class Block(nn.Module):
-    """One layer, (B, T, D) -> (B, T, D). The same class for every layer: hybrids differ in what it holds."""
+    """One layer, (B, T, D) -> (B, T, D). The same class for every layer: hybrids differ in what it holds.
+
+    recompute  what is forgotten after a forward pass in training; the engine sets it
+    """
 
     compiled_alone = True
+    recompute: Recompute = "none"
 
     def __init__(self, spec: BlockSpec, site: Site) -> None:
         super().__init__()
@@ -42,7 +48,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, ctx: Context, cache: LayerCache | None = None) -> tuple[Tensor, Aux]:
         """x (B, T, D) -> (B, T, D), and what the parts have to say besides, under their names."""
-        return _LAYOUTS[self.layout](self, x, ctx, cache)
+        forward = _LAYOUTS[self.layout]
+        if self.recompute == "none" or cache is not None or not torch.is_grad_enabled():
+            return forward(self, x, ctx, cache)
+        result: tuple[Tensor, Aux] = recomputed(self.recompute, forward, self, x, ctx, cache)
+        return result
 
     def add(self, x: Tensor, branch: Tensor) -> Tensor:
         """The residual stream with a branch added to it."""

@@ -65,9 +65,9 @@ class Decoding:
         try:
             return self._step(ids, positions, caches)
         except Exception as error:
-            if not _is_of_the_compiler(error):
+            if not of_the_compiler(error):
                 raise
-            self.warn(f"the step could not be compiled and runs as it is, more slowly: {_first_line(error)}")
+            self.warn(f"the step could not be compiled and runs as it is, more slowly: {first_line(error)}")
             self.compiled, self._stepping, self._step = False, self.model, self._whole_step
             return self._step(ids, positions, caches)
 
@@ -180,9 +180,11 @@ def _on_cpu(model: nn.Module) -> bool:
     return next(model.parameters()).device.type == "cpu"
 
 
-def _is_of_the_compiler(error: Exception) -> bool:
+def of_the_compiler(error: Exception) -> bool:
+    """Whether torch's compiler raised it, and what it was to compile still runs as it is."""
     return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -7,7 +7,8 @@ and how ranks share the work. What the loop is told is global: sums over all ran
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 from llmkit.core.interfaces.objective import Batch, Objective
 from llmkit.core.interfaces.optimizer import NamedParameter
 from llmkit.core.site import Site
-from llmkit.core.spec import Spec
+from llmkit.core.spec import Recompute, Spec
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
+from llmkit.model.decoding import first_line, of_the_compiler
 from llmkit.model.generate import evaluating
 from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.train import checkpoint as checkpoints
@@ -38,7 +40,10 @@ class Engine:
     parameters   what the optimizer updates, by saved name, in fp32
     optimizer    torch's, built by the spec's component
     data_rank    which of the `data_ranks` shares of a batch this process computes
+    warn         told what a person should know
     """
+
+    warn: Callable[[str], None] = staticmethod(warnings.warn)
 
     def __init__(self, spec: Spec, accelerator: Accelerator) -> None:
         self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
@@ -46,12 +51,14 @@ class Engine:
         self.root = TrainStep(build(spec), make_objective(spec))
         initialise(self.root.objective, spec.model, spec.train.seed, prefix="objective.")
         self.root.to(self.device)
-        self.masters = precision.Masters(self.root) if spec.train.precision == "bf16" else None
+        self.masters = self._make_masters()
         self.parameters = self._named()
         self.component = spec.train.optimizer.make()
         self.optimizer: torch.optim.Optimizer = self.component.build(self.parameters)
         self.scaler = precision.scaler(spec.train.precision, self.device)
-        if spec.train.compile:
+        recompute_blocks(self.model, spec.train.recompute)
+        self.compiled = spec.train.compile
+        if self.compiled:
             compile_parts(self.root)
         # Masters' gradients are added up over the ranks by the engine itself: DDP would round them to bf16 on the way.
         self.module: nn.Module = self.root if self.masters is not None else accelerator.prepare(self.root)
@@ -77,14 +84,19 @@ class Engine:
         count  what the summed loss of all ranks is divided by
         Returns the sum of the loss over this rank's counted tokens (fp32 scalar), and the blocks' stats, summed over the micro-batches.
         """
-        losses, stats = [], []
-        for index, batch in enumerate(micros):
-            loss, found = self._backward(batch, count, last=index == len(micros) - 1)
-            losses.append(loss)
-            stats.append(found)
+        try:
+            loss, stats = self._accumulate(micros, count)
+        except Exception as error:
+            if not (self.compiled and of_the_compiler(error)):
+                raise
+            self.warn(f"warning: train.compile is left out, and steps take longer: {first_line(error)}")
+            self.compiled = False
+            uncompile_parts(self.root)
+            self.drop_gradients()
+            loss, stats = self._accumulate(micros, count)
         if self.masters is not None and self.data_ranks > 1:
-            _add_up_gradients(self.masters.parameters)
-        return torch.stack(losses).sum(), summed_stats(stats)
+            _add_up_gradients(self.masters.parameters, self.device)
+        return loss, stats
 
     def clip(self, largest: float | None) -> Tensor:
         """Scale all gradients so that their joint norm is at most this; the norm that they had, a scalar."""
@@ -100,7 +112,9 @@ class Engine:
 
     def drop_gradients(self) -> None:
         """Forget the gradients: after an update, or instead of one."""
-        self.optimizer.zero_grad(set_to_none=True)
+        # As the optimizer's own `zero_grad` does, which wraps it in a profiler's range and a graph break.
+        for one in self.parameters:
+            one.parameter.grad = None
 
     def discard(self) -> None:
         """Instead of an update: gradients that were clipped are dropped, and optimizer and scaler stay as they were."""
@@ -183,6 +197,20 @@ class Engine:
         summed: Tensor = self.accelerator.reduce(value, reduction="sum")
         return summed
 
+    def _make_masters(self) -> precision.Masters | None:
+        mode, offloaded = self.spec.train.precision, self.spec.train.offload_optimizer
+        if mode != "bf16" and not offloaded:
+            return None
+        return precision.Masters(self.root, mode, torch.device("cpu") if offloaded else None)
+
+    def _accumulate(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+        losses, stats = [], []
+        for index, batch in enumerate(micros):
+            loss, found = self._backward(batch, count, last=index == len(micros) - 1)
+            losses.append(loss)
+            stats.append(found)
+        return torch.stack(losses).sum(), summed_stats(stats)
+
     def _named(self) -> list[NamedParameter]:
         named = named_parameters_with_roles(self.root, self.spec.model)
         if self.masters is None:
@@ -218,6 +246,12 @@ def make_objective(spec: Spec) -> Any:
     )
 
 
+def recompute_blocks(model: Decoder, mode: Recompute) -> None:
+    """What each block forgets after a forward pass."""
+    for block in model.blocks:
+        block.recompute = mode  # type: ignore[assignment]
+
+
 def compile_parts(root: nn.Module) -> None:
     """Compile, in place, each module that says `compiled_alone`: parts that are alike share one graph, and names stay as they are."""
     for module in root.modules():
@@ -225,15 +259,21 @@ def compile_parts(root: nn.Module) -> None:
             module.compile()
 
 
-def _add_up_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Every gradient summed over all ranks, in place, in one exchange. Where no rank has one, none has afterwards."""
+def uncompile_parts(root: nn.Module) -> None:
+    """The modules as they were before `compile_parts`."""
+    for module in root.modules():
+        module._compiled_call_impl = None
+
+
+def _add_up_gradients(parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+    """Every gradient summed over all ranks, in one exchange on this device. Where no rank has one, none has afterwards."""
     known = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=parameters[0].device)
     parts = [parameter.new_zeros(parameter.numel()) if parameter.grad is None else parameter.grad.flatten() for parameter in parameters]
-    flat = torch.cat([known, *parts])
+    flat = torch.cat([known, *parts]).to(device)
     torch.distributed.all_reduce(flat)
     found, *summed = torch.split(flat, [len(known), *map(len, parts)])
     for parameter, gradient, any_rank in zip(parameters, summed, found.tolist(), strict=True):
-        parameter.grad = gradient.view_as(parameter) if any_rank else None
+        parameter.grad = gradient.view_as(parameter).to(parameter.device) if any_rank else None
 
 
 def summed_stats(parts: Sequence[Stats]) -> Stats:

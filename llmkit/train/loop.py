@@ -127,6 +127,7 @@ class Trainer:
             mask_documents=spec.data.mask_documents,
         )
         self.engine = make_engine(spec, accelerator)
+        self.engine.warn = reporter.say
         self.schedule = spec.train.schedule.make()
         self.speed: Speed
         self.guard = Guard(spec.train.spikes, scaled=self.engine.scaler.is_enabled())
@@ -222,7 +223,7 @@ class Trainer:
         self.doctor.report(step, decision, loss, norm, back)
         if decision.action != "diverge":
             return back is not None
-        often = f", after {self.guard.here - 1} rollbacks" if self.guard.here else ""
+        often = f", after {self.guard.here - 1} rollbacks" if self.guard.spec.policy == "rollback" else ""
         raise Diverged(
             f"at step {step + 1} the loss is {loss} and the gradient norm {norm}{often}; the run's last checkpoint is as it was. "
             "lower train.optimizer.lr, lengthen the warm-up, or look at that step in ledger.jsonl"
@@ -299,6 +300,9 @@ class Trainer:
         with self.engine.evaluating():
             found = validate(self.spec, self.engine, self.prepared, limit)
         if not math.isfinite(found["val_loss"]):
+            if self.guard.spec.policy == "rollback" and self.done.step < self.spec.steps:
+                # The next step shows the same, and the run goes back from it.
+                return found
             raise Diverged(
                 f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
             )

@@ -49,17 +49,19 @@ def lowered(module: nn.Module, precision: str) -> None:
 
 
 class Masters:
-    """fp32 masters of a module whose own weights become bf16.
+    """fp32 masters of a module that computes with copies of them: in bf16, or on another device.
 
     Gradients are added to the masters' as soon as the backward pass has them, and are bf16 no longer than that: accumulation
-    over micro-batches is in fp32, and no second set of gradients lives. `refresh` rounds the masters into the module's weights.
+    over micro-batches is in fp32, and no second set of gradients lives. `refresh` copies the masters into the module's weights.
+
+    device  where the masters live, and with them the optimizer's state; the module's unless given
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, precision: str, device: torch.device | None = None) -> None:
         self._working: list[Tensor] = list(module.parameters())
-        self._masters = [nn.Parameter(parameter.detach().clone()) for parameter in self._working]
+        self._masters = [nn.Parameter(parameter.detach().clone().to(device)) for parameter in self._working]
         self._of = {id(working): master for working, master in zip(self._working, self._masters, strict=True)}
-        lowered(module, "bf16")
+        lowered(module, precision)
         for parameter in self._working:
             parameter.register_post_accumulate_grad_hook(self._fold)  # type: ignore[no-untyped-call]
 
@@ -74,7 +76,7 @@ class Masters:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Round the masters into the weights that compute."""
+        """Copy the masters into the weights that compute."""
         torch._foreach_copy_(self._working, list[Tensor](self._masters))
 
     def _fold(self, working: Tensor) -> None:
@@ -82,9 +84,9 @@ class Masters:
         if gradient is None:
             return
         if master.grad is None:
-            master.grad = gradient.float()
+            master.grad = gradient.to(master.device, torch.float32)
         else:
-            master.grad.add_(gradient)
+            master.grad.add_(gradient.to(master.device))
         working.grad = None
 
 

@@ -21,7 +21,7 @@ MAY_CHANGE = (
     "name", "requires", "eval", "parallel", "data.cache", "train.steps", "train.tokens", "train.micro_batch_size",
     "train.checkpoint_every", "train.keep_checkpoints", "train.keep_every", "train.keep_best", "train.eval_every",
     "train.eval_sequences", "train.sample_every", "train.sample_prompts", "train.sample_tokens", "train.trackers", "train.compile",
-    "train.spikes",
+    "train.recompute", "train.offload_optimizer", "train.spikes",
 )  # fmt: skip
 """What only makes a run longer or more talkative."""
 

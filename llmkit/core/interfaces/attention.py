@@ -356,7 +356,7 @@ def _short_and_low(q: Tensor) -> bool:
 def _in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """Plain causal attention as batched products, a block of queries at a time over the keys up to its end."""
     batch, heads, length, groups = *q.shape[:3], k.shape[1]
-    stacked = (q * scale).unflatten(1, (groups, -1))
+    stacked = torch.unflatten(q * scale, 1, (groups, -1))
     keys = k.transpose(-1, -2)
     outs = []
     for start in range(0, length, BLOCK):
@@ -365,8 +365,8 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         scores = rows.flatten(2, 3) @ keys[..., : start + size]
         later = torch.ones(size, size, dtype=torch.bool, device=q.device).triu(1)
         hidden = torch.zeros(size, size, dtype=q.dtype, device=q.device).masked_fill(later, float("-inf"))
-        weights = (scores.unflatten(2, (-1, size)) + F.pad(hidden, (start, 0))).softmax(dim=-1)
-        outs.append((weights.flatten(2, 3) @ v[:, :, : start + size]).unflatten(2, (-1, size)))
+        weights = (torch.unflatten(scores, 2, (-1, size)) + F.pad(hidden, (start, 0))).softmax(dim=-1)
+        outs.append(torch.unflatten(weights.flatten(2, 3) @ v[:, :, : start + size], 2, (-1, size)))
     return torch.cat(outs, dim=3).reshape(batch, heads, length, v.shape[3])
 
 

@@ -49,3 +49,5 @@ def _problems(spec: Spec) -> Iterator[str]:
         yield f"precision fp16 scales the loss by what one rank sees, and is not supported with {cut}; use bf16, which needs no scaling"
     if train.compile:
         yield f"train.compile is not supported with {cut}; set one of them aside"
+    if train.offload_optimizer:
+        yield f"train.offload_optimizer is not supported with {cut}; set one of them aside"

@@ -6,7 +6,7 @@ over one rank, so that there is one path. The optimizer steps the shards as plai
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -24,7 +24,7 @@ from llmkit.model.init import initial_values, named_parameters_with_roles, saved
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision
 from llmkit.train.checkpoint import Checkpoint
-from llmkit.train.engine import Engine, Stats, make_objective, summed_stats
+from llmkit.train.engine import Engine, Stats, make_objective, recompute_blocks, summed_stats
 from llmkit.train.parallel import state
 from llmkit.train.parallel.checks import check
 from llmkit.train.parallel.context import cut_sequences, own_part
@@ -42,30 +42,36 @@ class ParallelEngine(Engine):
     """
 
     def __init__(self, spec: Spec, accelerator: Accelerator) -> None:
-        self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
-        check(spec)
-        self.mesh = make_mesh(spec.parallel, self.device)
-        self.data_rank, self.data_ranks = self.mesh.data_rank, self.mesh.data_ranks
-        self.copies = spec.parallel.tp * spec.parallel.cp * spec.parallel.pp
-        self.root = self._whole_root()
-        self.whole = _on_meta(named_parameters_with_roles(self.root, spec.model))
-        self.saved_names = list(checkpoints.saved_tensors(self.root))
-        values = initial_values(self.root, spec.model, spec.train.seed)
-        cuts = cut(self.root, Ranks(self.mesh.tp, self.mesh.tp_rank, spec.parallel.tp)) if self.mesh.tp is not None else Cuts()
-        if self.mesh.cp is not None:
-            cut_sequences(self.root.model, self.mesh.cp, spec.parallel.cp)
-        self._cut_layers()
-        self.module = self._shard(self.root)
-        self.pieces = self._pieces(cuts)
-        self._partial = [piece for piece in self.pieces if piece.name in {saved_name(name) for name in cuts.partial}]
+        self.accelerator = accelerator
+        values = self.arrange(spec, accelerator.device)
         with torch.no_grad():
             for piece in self.pieces:
                 piece.local.copy_(piece.take(values[piece.name](), self.mesh))
-        self.parameters = self._named()
         self.masters = None
         self.component = spec.train.optimizer.make()
         self.optimizer = self.component.build(self.parameters)
         self.scaler = precision.scaler(spec.train.precision, self.device)
+
+    def arrange(self, spec: Spec, device: torch.device) -> dict[str, Callable[[], Tensor]]:
+        """Cut and shard the model over the ranks, without values; what draws each whole parameter's. On the meta device nothing is held."""
+        self.spec, self.device = spec, device
+        check(spec)
+        self.mesh = make_mesh(spec.parallel, device)
+        self.data_rank, self.data_ranks = self.mesh.data_rank, self.mesh.data_ranks
+        self.copies = spec.parallel.tp * spec.parallel.cp * spec.parallel.pp
+        self.root = self._whole_root()
+        recompute_blocks(self.root.model, spec.train.recompute)
+        self.whole = _on_meta(named_parameters_with_roles(self.root, spec.model))
+        self.saved_names = list(checkpoints.saved_tensors(self.root))
+        values = initial_values(self.root, spec.model, spec.train.seed)
+        self.cuts = cut(self.root, Ranks(self.mesh.tp, self.mesh.tp_rank, spec.parallel.tp)) if self.mesh.tp is not None else Cuts()
+        if self.mesh.cp is not None:
+            cut_sequences(self.root.model, self.mesh.cp, spec.parallel.cp)
+        self._cut_layers()
+        self.module = self._shard(self.root)
+        self.pieces = self._pieces()
+        self.parameters = self._named()
+        return values
 
     @property
     def size(self) -> int:
@@ -175,9 +181,9 @@ class ParallelEngine(Engine):
                 buffer.copy_(kept[name])
         return root
 
-    def _pieces(self, cuts: Cuts) -> list[Piece]:
+    def _pieces(self) -> list[Piece]:
         shapes = {one.name: one.parameter.shape for one in self.whole}
-        dimension = {saved_name(name): axis for name, axis in cuts.dimension.items()}
+        dimension = {saved_name(name): axis for name, axis in self.cuts.dimension.items()}
         found = []
         for path, parameter in self.root.named_parameters():
             assert isinstance(parameter, DTensor)
@@ -194,8 +200,9 @@ class ParallelEngine(Engine):
         for piece in self.pieces:
             gradient = piece.sharded.grad
             piece.local.grad = gradient.to_local() if isinstance(gradient, DTensor) else None
-        for piece in self._partial:
-            if piece.local.grad is not None:
+        partial = {saved_name(name) for name in self.cuts.partial}
+        for piece in self.pieces:
+            if piece.name in partial and piece.local.grad is not None:
                 distributed.all_reduce(piece.local.grad, group=self.mesh.tp)
 
 

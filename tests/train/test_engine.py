@@ -1,0 +1,102 @@
+"""What an engine computes in: masters, their copies, blocks that compute again, and a compiler that is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import llmkit
+from llmkit.train import world
+from llmkit.train.engine import Engine
+from llmkit.train.loop import train
+from llmkit.train.precision import Masters
+from llmkit.train.record import resolved
+
+
+def engine(document: dict[str, Any], *overrides: str) -> Engine:
+    accelerator = world.begin([], ".")
+    return Engine(resolved(llmkit.load_spec(document, overrides=overrides), accelerator.device), accelerator)
+
+
+def trained(document: dict[str, Any], out: Path, *overrides: str) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    result = train(llmkit.load_spec(document, overrides=overrides), out=out)
+    return result, load_file(out / "checkpoints" / "step-00000010" / "model.safetensors")
+
+
+def test_masters_are_fp32_and_what_computes_is_their_rounding(tiny: dict[str, Any]) -> None:
+    made = engine(tiny, "train.precision=bf16")
+    assert {one.parameter.dtype for one in made.parameters} == {torch.float32}
+    assert {parameter.dtype for parameter in made.root.parameters()} == {torch.bfloat16}
+    saved = made.saved()
+    for name, parameter in made.model.named_parameters():
+        assert torch.equal(parameter, saved[name].to(torch.bfloat16))
+
+
+def test_bf16_gradients_of_micro_batches_add_up_in_fp32() -> None:
+    linear = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(linear.weight)
+    masters = Masters(linear, "bf16")
+    # 256 + 1 is 256 in bf16: a sum in bf16 would lose every one of the small ones.
+    for slope in [256.0, *[1.0] * 100]:
+        (linear(torch.ones(1, 1, dtype=torch.bfloat16)) * slope).sum().backward()
+    assert masters.parameters[0].grad is not None
+    assert masters.parameters[0].grad.item() == 356
+    assert linear.weight.grad is None
+
+
+def test_updates_too_small_for_bf16_are_kept_by_the_masters() -> None:
+    linear = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(linear.weight)
+    masters = Masters(linear, "bf16")
+    for _ in range(100):
+        with torch.no_grad():
+            masters.parameters[0].add_(2**-10)
+        masters.refresh()
+    assert linear.weight.item() == pytest.approx(1 + 100 / 1024, abs=2**-8)
+
+
+def test_bf16_learns_what_fp32_learns(tiny: dict[str, Any], tmp_path: Path) -> None:
+    full, _ = trained(tiny, tmp_path / "full")
+    losses = {mode: trained(tiny, tmp_path / mode, f"train.precision={mode}")[0]["val_loss"] for mode in ("bf16", "bf16_autocast")}
+    assert losses == pytest.approx(dict.fromkeys(losses, full["val_loss"]), rel=5e-3)
+
+
+def test_computing_again_and_masters_elsewhere_change_no_bit_of_a_run(tiny: dict[str, Any], tmp_path: Path) -> None:
+    _, plain = trained(tiny, tmp_path / "plain")
+    for index, override in enumerate(("train.recompute=full", "train.recompute=selective", "train.offload_optimizer=true")):
+        _, other = trained(tiny, tmp_path / str(index), override)
+        assert all(torch.equal(plain[name], other[name]) for name in plain), override
+
+
+def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._inductor import config
+
+    from llmkit.train.progress import Silent
+
+    class Told(Silent):
+        said: list[str]
+
+        def __init__(self) -> None:
+            self.said = []
+
+        def say(self, text: str) -> None:
+            self.said.append(text)
+
+    told = Told()
+    torch._dynamo.reset()
+    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    spec = llmkit.load_spec(tiny, overrides=["train.compile=true", "train.steps=3"])
+    result = train(spec, out=tmp_path / "run", reporter=told)
+    torch._dynamo.reset()
+    assert result["step"] == 3
+    assert any("train.compile is left out" in line and "compiler" in line.lower() for line in told.said)
+    plain = train(llmkit.load_spec(tiny, overrides=["train.steps=3"]), out=tmp_path / "plain")
+    assert plain["train_loss"] == result["train_loss"]
