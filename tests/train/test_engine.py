@@ -73,10 +73,9 @@ def test_computing_again_and_masters_elsewhere_change_no_bit_of_a_run(tiny: dict
         assert all(torch.equal(plain[name], other[name]) for name in plain), override
 
 
-def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(
-    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(tiny: dict[str, Any], tmp_path: Path) -> None:
     from torch._inductor import config
+    from torch._inductor.utils import fresh_inductor_cache
 
     from llmkit.train.progress import Silent
 
@@ -90,12 +89,9 @@ def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(
             self.said.append(text)
 
     told = Told()
-    torch._dynamo.reset()
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     spec = llmkit.load_spec(tiny, overrides=["train.compile=true", "train.steps=3"])
-    result = train(spec, out=tmp_path / "run", reporter=told)
-    torch._dynamo.reset()
+    with fresh_inductor_cache(), config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        result = train(spec, out=tmp_path / "run", reporter=told)
     assert result["step"] == 3
     assert any("train.compile is left out" in line and "compiler" in line.lower() for line in told.said)
     plain = train(llmkit.load_spec(tiny, overrides=["train.steps=3"]), out=tmp_path / "plain")
