@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from llmkit.cli.build_parallel import show_ranks, spread
 from llmkit.cli.output import Json, Set, person, print_json, quantity, result, show_rows
 from llmkit.core.errors import UserError
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Also write an untrained run, with initial values, to a new directory.")
+]
+
+Parallel = Annotated[
+    str | None,
+    typer.Option("--parallel", metavar="DEGREES", help="Tell what each rank would hold and send (dp_shard=64,tp=8); starts none."),
 ]
 
 CoordCheck = Annotated[
@@ -39,12 +45,14 @@ def build_model(
     out: Out = None,
     coord_check: CoordCheck = False,
     plot: Plot = None,
+    parallel: Parallel = None,
     overrides: Set = None,
     as_json: Json = False,
 ) -> None:
     """Validate a spec, build it without values, and account for it: parameters, FLOPs, cache bytes.
 
     Example: llmkit build recipe:llama3-8b --set model.n_layers=16
+    Example: llmkit build recipe:llama3-8b --parallel dp_shard=64,tp=8 --set train.batch_size=512
     Example: llmkit build recipe:tiny --set 'model.init={type: mup, base_width: 128}' --coord-check --plot mup.png
     """
     from llmkit.model.count import account
@@ -53,17 +61,20 @@ def build_model(
     if plot is not None and not coord_check:
         raise UserError(f"--plot {str(plot)!r} draws a coordinate check; add --coord-check")
     installed = catalog()
-    loaded = load_spec(spec, overrides or (), installed)
+    degrees = [] if parallel is None else [f"parallel.{degree.strip()}" for degree in parallel.split(",")]
+    loaded = load_spec(spec, [*degrees, *(overrides or ())], installed)
     if out is not None:
         refuse_occupied(out)
+    ranks = [] if parallel is None else spread(loaded)
     counted = account(loaded, installed)
     if out is not None:
         write_run(loaded, out)
     if not as_json:
         show(counted, loaded)
+        show_ranks(ranks, loaded)
     checked = coordinate_check(loaded, plot) if coord_check else {}
     if as_json:
-        print_json(asdict(counted) | checked)
+        print_json(asdict(counted) | checked | ({"ranks": [asdict(one) for one in ranks]} if ranks else {}))
     elif checked:
         show_slopes(checked["slopes"])
 

@@ -79,7 +79,7 @@ def make_mesh(parallel: ParallelSpec, device: torch.device) -> Mesh:
     """The grid over all ranks of the process group. `UserError` where their number is another than the spec's."""
     check_size(parallel, distributed.get_world_size())
     grid = init_device_mesh(
-        device.type,
+        "cpu" if device.type == "meta" else device.type,
         (parallel.pp, parallel.dp_replicate, parallel.dp_shard * parallel.cp, parallel.tp),
         mesh_dim_names=("pp", "dp_replicate", "fsdp", "tp"),
     )

@@ -12,12 +12,13 @@ Parameters of the component's own: `column` cuts the last but one dimension, `ro
 by row, what goes into the component is whole and what comes out of it is a sum. What no plan names is computed whole, by every rank.
 
 Two operations make it exact, each the other's gradient:  `copied` is x forward and a sum over ranks backward, `summed` the reverse.
-Traffic a layer and micro-batch: a sum of (B, T, D) for every row-cut in the forward pass, and for every column-cut in the backward pass.
+Traffic a layer and micro-batch: a sum of (B, T, D) for every row cut in the forward pass, and in the backward pass one for every tensor
+that column cuts read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,11 +40,37 @@ class Ranks:
 
 
 class Cuts:
-    """What was cut of a module: parameter name -> dimension, and the names of parameters whose gradients are partial."""
+    """What was cut of a module.
+
+    dimension  parameter name -> along which
+    partial    names of parameters whose gradients are summed over ranks
+    summed     channels of every tensor that is summed over ranks in the forward pass, by the address that does it
+    copied     the same of the backward pass; column cuts of a component that read the same tensor are one
+    """
 
     def __init__(self) -> None:
+        self.summed: dict[str, int] = {}
+        self.copied: dict[str, int] = {}
         self.dimension: dict[str, int] = {}
         self.partial: set[str] = set()
+
+
+class _Entry:
+    """Where a component's column cuts read: what several of them read is copied once, so that its gradient is summed over ranks once."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        self._x: Tensor | None = None
+        self._copy: Tensor | None = None
+
+    def enter(self, linear: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+        if self._x is not inputs[0]:
+            self._x, self._copy = inputs[0], copied(inputs[0], self._ranks)
+        return (self._copy, *inputs[1:])
+
+    def leave(self, *_: object) -> None:
+        """After the component's forward pass: nothing is kept alive by this."""
+        self._x = self._copy = None
 
 
 def cut(root: nn.Module, ranks: Ranks) -> Cuts:
@@ -63,23 +90,26 @@ def _cut_component(module: nn.Module, address: str, plan: dict[str, str], ranks:
     counts = {how for name, how in plan.items() if how not in KINDS and getattr(module, name, None) is not None}
     for count in sorted(counts):
         _divisible(f"{address}: {count}", getattr(module, count), ranks.ranks)
-    summed = False
+    rows, entry = [], _Entry(ranks)
     for name, how in plan.items():
         part = getattr(module, name, None)
         where = f"{address}.{name}"
         if isinstance(part, nn.Parameter):
-            summed |= how == "row"
+            rows += [part] if how == "row" else []
             _cut_parameter(module, name, _own_dimension(part, how), where, ranks, cuts)
         elif isinstance(part, nn.Linear):
-            _cut_linear(part, how, where, ranks, cuts)
+            _cut_linear(part, how, where, ranks, cuts, entry)
         elif part is not None:
             _mark(part, how, where, cuts)
+    module.register_forward_hook(entry.leave)
     for count in counts:
         setattr(module, count, getattr(module, count) // ranks.ranks)
     for name, value in list(vars(module).items()):
         if isinstance(value, PositionHandle) and value.bias is not None and counts:
             setattr(module, name, value._replace(bias=_of_own_heads(value.bias, ranks)))
-    if summed:
+    if rows:
+        # A row-cut stack is (..., out, in): what comes out of the component, and goes into it, is as wide.
+        cuts.summed[address] = cuts.copied[address] = rows[0].shape[-2]
         _sum_component(module, ranks)
 
 
@@ -93,21 +123,24 @@ def _mark(part: nn.Module, how: str, where: str, cuts: Cuts) -> None:
     cuts.partial.update(f"{where}.{name}" for name, _ in part.named_parameters())
 
 
-def _cut_linear(linear: nn.Linear, how: str, where: str, ranks: Ranks, cuts: Cuts) -> None:
+def _cut_linear(linear: nn.Linear, how: str, where: str, ranks: Ranks, cuts: Cuts, entry: _Entry) -> None:
     if how == "partial":
         _mark(linear, how, where, cuts)
     elif how == "shared":
+        cuts.copied[where] = linear.out_features
         linear.register_forward_hook(lambda module, inputs, output: copied(output, ranks))
     elif how == "row":
         _cut_parameter(linear, "weight", 1, f"{where}.weight", ranks, cuts)
         linear.forward = _row_forward(linear, ranks)  # type: ignore[method-assign, assignment]
         linear.in_features //= ranks.ranks
+        cuts.summed[where] = linear.out_features
     else:
         _cut_parameter(linear, "weight", 0, f"{where}.weight", ranks, cuts)
         if linear.bias is not None:
             _cut_parameter(linear, "bias", 0, f"{where}.bias", ranks, cuts)
-        linear.register_forward_pre_hook(lambda module, inputs: (copied(inputs[0], ranks), *inputs[1:]))
+        linear.register_forward_pre_hook(entry.enter)
         linear.out_features //= ranks.ranks
+        cuts.copied[f"{where.rpartition('.')[0]}.{linear.in_features}"] = linear.in_features
 
 
 def _cut_parameter(module: nn.Module, name: str, dimension: int, where: str, ranks: Ranks, cuts: Cuts) -> None:
@@ -193,13 +226,3 @@ def _all_reduced(x: Tensor, group: distributed.ProcessGroup) -> Tensor:
     total = x.detach().clone(memory_format=torch.contiguous_format)
     distributed.all_reduce(total, group=group)
     return total
-
-
-def row_outputs(root: nn.Module) -> Iterator[str]:
-    """Where a model that is cut sums over ranks: the addresses of its row cuts, for accounting."""
-    for address, module in root.named_modules():
-        plan = getattr(module, "parallel", None) or {}
-        parts = [name for name, how in plan.items() if how == "row" and getattr(module, name, None) is not None]
-        if any(isinstance(getattr(module, name), nn.Parameter) for name in parts):
-            yield address
-        yield from (f"{address}.{name}" for name in parts if isinstance(getattr(module, name), nn.Linear))
