@@ -36,7 +36,7 @@ import llmkit.train.loop
 from llmkit.cli import main as llmkit_main
 from llmkit.train import checkpoint
 
-CLOCK = ("seconds", "tokens_per_second", "utilisation", "run", "resumed_from")
+CLOCK = ("seconds", "tokens_per_second", "mfu", "run", "resumed_from")
 WORDS = "the model reads a token and says which one comes next because it has seen many before".split()  # noqa: SIM905
 VARIANTS: dict[str, dict[str, Any]] = {
     "one micro-batch, fp32": {"seed": 0, "precision": "fp32", "keep_checkpoints": 2},
