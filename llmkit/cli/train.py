@@ -71,13 +71,13 @@ def _launch(spec: Spec, out: Path, resume: str, processes: int) -> int:
     from llmkit.data.prepare import prepare
     from llmkit.train.launch import launch
     from llmkit.train.loop import check
+    from llmkit.train.parallel.checks import check_ranks
     from llmkit.train.progress import Screen
     from llmkit.train.run import RunDirectory
 
     if "RANK" in os.environ:
         raise UserError("--processes starts processes by itself, and this one was started by a launcher; leave one of the two out")
-    if spec.train.batch_size % processes:
-        raise UserError(f"train.batch_size {spec.train.batch_size} cannot be shared evenly by {processes} processes; change one of them")
+    check_ranks(spec, processes)
     if check(spec, RunDirectory(out), resume, lambda text: None).finished is None:
         with Screen(person) as screen, warnings.catch_warnings(action="ignore"):
             prepare(spec, progress=screen.preparing)

@@ -15,14 +15,12 @@ from accelerate import Accelerator
 
 from llmkit.core.spec import Spec
 from llmkit.train.engine import Engine
-from llmkit.train.parallel.checks import plain
-from llmkit.train.parallel.mesh import check_size
+from llmkit.train.parallel.checks import check_ranks, plain
 
 
 def make_engine(spec: Spec, accelerator: Accelerator) -> Engine:
     """The engine that a spec's `parallel` asks for. `UserError` where the ranks are not as many, or something cannot be combined."""
-    if spec.parallel.ranks > 1:
-        check_size(spec.parallel, accelerator.num_processes)
+    check_ranks(spec, accelerator.num_processes)
     if plain(spec):
         return Engine(spec, accelerator)
     if spec.parallel.pp > 1:

@@ -26,6 +26,22 @@ def check(spec: Spec) -> None:
         raise UserError(problem)
 
 
+def check_ranks(spec: Spec, ranks: int) -> None:
+    """`UserError` where so many ranks cannot run the spec: before any of them starts."""
+    parallel = spec.parallel
+    if parallel.ranks not in (1, ranks):
+        degrees = " x ".join(f"{name} {degree}" for name, degree in parallel.degrees().items() if degree > 1)
+        raise UserError(
+            f"parallel asks for {parallel.ranks} ranks ({degrees}), and there are {ranks}; "
+            f"start {parallel.ranks} (`--processes {parallel.ranks}` on one machine), or change a degree"
+        )
+    readers = ranks if parallel.ranks == 1 else parallel.data_ranks
+    if spec.train.batch_size % readers:
+        what = f"{readers} processes" if readers == ranks else f"{readers} data ranks (dp_replicate x dp_shard)"
+        raise UserError(f"train.batch_size {spec.train.batch_size} cannot be shared evenly by {what}; change one of them")
+    check(spec)
+
+
 def _context(spec: Spec) -> Iterator[str]:
     for address, kind, chosen in spec.slots():
         if kind in (Kind.attention, Kind.objective) and not getattr(chosen.component.resolve(), "context_parallel", False):

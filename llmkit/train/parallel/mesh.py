@@ -14,19 +14,7 @@ import torch
 from torch import distributed
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from llmkit.core.errors import UserError
 from llmkit.core.spec import ParallelSpec
-
-
-def check_size(parallel: ParallelSpec, ranks: int) -> None:
-    """`UserError` where the degrees do not multiply to the number of ranks."""
-    if parallel.ranks == ranks:
-        return
-    degrees = " x ".join(f"{name} {degree}" for name, degree in parallel.degrees().items() if degree > 1) or "no degree above 1"
-    raise UserError(
-        f"parallel asks for {parallel.ranks} ranks ({degrees}), and there are {ranks}; "
-        f"start {parallel.ranks} (`--processes {parallel.ranks}` on one machine), or change a degree"
-    )
 
 
 @dataclass(frozen=True)
@@ -76,8 +64,7 @@ class Mesh:
 
 
 def make_mesh(parallel: ParallelSpec, device: torch.device) -> Mesh:
-    """The grid over all ranks of the process group. `UserError` where their number is another than the spec's."""
-    check_size(parallel, distributed.get_world_size())
+    """The grid over all ranks of the process group, which are as many as the spec asks for."""
     grid = init_device_mesh(
         "cpu" if device.type == "meta" else device.type,
         (parallel.pp, parallel.dp_replicate, parallel.dp_shard * parallel.cp, parallel.tp),

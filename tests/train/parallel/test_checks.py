@@ -6,8 +6,7 @@ import pytest
 
 from llmkit.core.errors import UserError
 from llmkit.runtime import load_spec
-from llmkit.train.parallel.checks import check, plain
-from llmkit.train.parallel.mesh import check_size
+from llmkit.train.parallel.checks import check, check_ranks, plain
 
 
 @pytest.mark.parametrize(
@@ -35,5 +34,5 @@ def test_copies_of_the_whole_model_take_any_optimizer():
 def test_ranks_that_the_degrees_do_not_multiply_to_are_refused_with_both_numbers():
     spec = load_spec("recipe:tiny", ["parallel.dp_shard=2", "parallel.tp=2"])
     with pytest.raises(UserError, match=re.escape("parallel asks for 4 ranks (dp_shard 2 x tp 2), and there are 3")):
-        check_size(spec.parallel, 3)
-    check_size(spec.parallel, 4)
+        check_ranks(spec, 3)
+    check_ranks(spec, 4)
