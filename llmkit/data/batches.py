@@ -43,7 +43,8 @@ class Batches:
         window, within = divmod(step, ahead)
         if self._window is None or self._window[0] != window:
             self._window = (window, self._items(window * ahead, ahead).reshape(ahead, self.batch_size))
-        return self._window[1][within].copy()
+        items: Items = self._window[1][within]
+        return items.copy()
 
     def _items(self, step: int, steps: int) -> Items:
         places = np.arange(step * self.batch_size, (step + steps) * self.batch_size, dtype=np.int64)
@@ -71,14 +72,18 @@ def read(tokens: TokenFile, items: Items, seq_len: int, *, mask_documents: bool 
     token, of a document that began in an earlier sequence too.
     """
     rows = np.full((len(items), seq_len + 1), tokens.eos_id, np.int64)
-    targets = np.full((len(items), seq_len), IGNORED, np.int64)
-    for row, target, item in zip(rows, targets, items.tolist(), strict=True):
+    short = []
+    for index, item in enumerate(items.tolist()):
         found = tokens.tokens[item * seq_len : (item + 1) * seq_len + 1]
-        row[: len(found)] = found
-        target[: max(len(found) - 1, 0)] = found[1:]
-    ids = rows[:, :-1]
-    segments, positions = _documents(ids == tokens.eos_id) if mask_documents else (None, None)
-    return Batch(_tensor(ids), _tensor(targets), positions=positions, segments=segments, item_ids=_tensor(np.asarray(items, np.int64)))
+        rows[index, : len(found)] = found
+        if len(found) <= seq_len:
+            short.append((index, max(len(found) - 1, 0)))
+    whole = torch.from_numpy(rows)
+    ids, targets = whole[:, :-1].contiguous(), whole[:, 1:].contiguous()
+    for index, known in short:
+        targets[index, known:] = IGNORED
+    segments, positions = _documents(rows[:, :-1] == tokens.eos_id) if mask_documents else (None, None)
+    return Batch(ids, targets, positions=positions, segments=segments, item_ids=_tensor(np.asarray(items, np.int64)))
 
 
 def windows(

@@ -64,22 +64,24 @@ class Screen:
             self.say(f"preparing data: {stage}")
 
     def step(self, row: dict[str, Any], total: int) -> None:
-        loss = "no number" if row["loss"] is None else f"{row['loss']:.3f}"
-        words = f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s  {row['mfu']:.0%} MFU"
         if self._bar is not None:
             if self._task is None:
                 self._bar.start()
-                self._task = self._bar.add_task(words, total=total)
-            self._bar.update(self._task, completed=row["step"], description=words)
-            return
-        if row["step"] % max(total // LINES, 1) == 0 or row["step"] == total:
+                self._task = self._bar.add_task("", total=total)
+            self._bar.update(self._task, completed=row["step"], description=_words(row))
+        elif row["step"] % max(total // LINES, 1) == 0 or row["step"] == total:
             left = (total - row["step"]) * row["seconds"]
-            self.say(f"step {row['step']}/{total}  {words}  lr {row['learning_rate']:.2e}  {_clock(left)} left")
+            self.say(f"step {row['step']}/{total}  {_words(row)}  lr {row['learning_rate']:.2e}  {_clock(left)} left")
 
 
 def printable(text: str) -> str:
     """Text of a model without control characters but line breaks: it may write an escape sequence, which a terminal obeys."""
     return "".join(character for character in text if character in "\n\t" or unicodedata.category(character) != "Cc")
+
+
+def _words(row: dict[str, Any]) -> str:
+    loss = "no number" if row["loss"] is None else f"{row['loss']:.3f}"
+    return f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s  {row['mfu']:.0%} MFU"
 
 
 def _clock(seconds: float) -> str:

@@ -15,6 +15,7 @@ from llmkit import build
 from llmkit.core.interfaces.objective import Batch, Objective
 from llmkit.core.site import Site
 from llmkit.core.spec import Spec
+from llmkit.train.allocator import keep_freed_memory
 from llmkit.train.step import TrainStep
 
 
@@ -30,6 +31,8 @@ class Told(nn.Module):
 
 
 def module_of(shape: Shape) -> Told:
+    # As llmkit's own loop sets it, for all loops: what is compared is the loops.
+    keep_freed_memory()
     spec = spec_of(shape, "fp32", False)
     return Told(TrainStep(build(spec), objective_of(spec)))
 
