@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import random
 import statistics
@@ -298,6 +299,15 @@ def test_a_gradient_that_is_no_number_is_gone_back_from(spec, catalog, tmp_path)
     (report,) = rows(tmp_path / "run", "spikes")
     assert (report["step"], report["grad_norm"], report["to_step"], report["verdict"]) == (6, None, 2, "bad state")
     assert result["step"] == 12
+
+
+def test_an_evaluation_with_weights_that_went_wrong_does_not_end_a_run_that_can_go_back(spec, catalog, tmp_path):
+    spec["train"] |= {"optimizer": {**BLOWN_UP, "factor": math.nan}, "steps": 8, "eval_every": 5, "checkpoint_every": 2}
+    spec["train"]["spikes"] = {**SPIKES, "margin": 2}
+    train(llmkit.load_spec(spec, catalog=catalog), out=tmp_path / "run", catalog=catalog)
+    (report,) = rows(tmp_path / "run", "spikes")
+    assert (report["step"], report["loss"], report["to_step"], report["verdict"]) == (6, None, 2, "bad state")
+    assert [row["step"] for row in rows(tmp_path / "run", "metrics") if "val_loss" in row] == [5, 8]
 
 
 def test_a_gradient_that_is_no_number_is_skipped_a_few_times_and_then_the_run_has_diverged(spec, catalog, tmp_path):
