@@ -117,12 +117,12 @@ class Step:
 def uneven(batch: Batch) -> Batch:
     """Some targets ignored, the others weighted: by what the sequence is, never by which others it is computed with.
 
-    Sequence i counts (11 i mod T) targets, so that some count none; weights are no fractions of two, so that their sums round.
+    Sequence i counts (11 i mod T) targets, and every third one none; weights are thirds, so that their sums round.
     """
     assert batch.item_ids is not None
     length = batch.targets.shape[1]
     places = torch.arange(length)
-    kept = places < ((batch.item_ids * 11) % length)[:, None]
+    kept = places < (batch.item_ids * 11 % length * (batch.item_ids % 3 > 0))[:, None]
     weights = (1 + (places + batch.item_ids[:, None]) % 3).float() / 3
     return batch._replace(targets=batch.targets.where(kept, torch.tensor(IGNORED)), weights=weights)
 

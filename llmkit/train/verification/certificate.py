@@ -23,8 +23,10 @@ from llmkit.train.verification.runs import Made, Say, Session, killed_at_every, 
 
 CERTIFICATE = "certificate.json"
 
-ROUNDING = {"fp32": Tolerance(loss=1e-5, weights=1e-3), "bf16": Tolerance(loss=2e-2, weights=1e-1)}
-"""What the order in which ranks add up their gradients may change; other precisions round as bf16 does."""
+ROUNDING = {"fp32": Tolerance(1e-4, 1e-3, 1e-2), "bf16": Tolerance(1e-2, 1e-1, 1.0)}
+"""What the order in which ranks add up their gradients may change, over a hundred steps or so: ten times what micro-batches of half the
+size change on one process, which is rounding and nothing else (docs/exactness.md). In bf16 that says little of single gradients, and
+losses and weights alone are held to something. Other precisions round as bf16 does."""
 
 Progress = Callable[[str, int, int], None]
 """Called as (which run, step, steps)."""

@@ -22,10 +22,11 @@ PRELOADED = ["llmkit.train.loop", "torch._dynamo"]
 """What every task imports; torch imports the second by itself, and for seconds, once a model is built on the meta device."""
 
 LOOK_SECONDS = 0.2
+GRACE_SECONDS = 0.5
 
 
 class Ended(NamedTuple):
-    """How a task ended: the exit code of the first rank that failed, or 0 and what rank 0 returned. A killed one has -SIGKILL."""
+    """How a task ended: 0 and what rank 0 returned, or the exit code of a rank that failed; minus the signal where one was killed."""
 
     code: int
     value: Any = None
@@ -39,7 +40,7 @@ def run(task: Callable[..., Any], *arguments: Any, ranks: int = 1, look: Callabl
     """Call `task(*arguments)` on so many ranks and wait for all; where one fails, the others are killed.
 
     Task and arguments are pickled: a function by its module and name. `look` is called a few times a second meanwhile.
-    Raises the `UserError` that a rank raised, `Failed` for anything else.
+    Raises the `UserError` that a rank raised, `Failed` for anything else; not where a rank was killed, of which the others die.
     """
     context = _context()
     port = free_port()
@@ -110,10 +111,15 @@ def _wait(ranks: Sequence[BaseProcess], look: Callable[[], None] | None) -> int:
         wait(left, timeout=LOOK_SECONDS)
         if look is not None:
             look()
-    return next((rank.exitcode for rank in ranks if rank.exitcode), 0)
+    # One that fails because another died may be seen before it.
+    for rank in ranks if any(rank.exitcode for rank in ranks) else ():
+        rank.join(GRACE_SECONDS)
+    return min((rank.exitcode for rank in ranks if rank.exitcode), default=0)
 
 
 def _answer(code: int, replies: Sequence[Connection]) -> Ended:
+    if code < 0:
+        return Ended(code)
     told = [one for reply in replies if (one := _received(reply)) is not None]
     for kind, text in told:
         if kind == "user error":

@@ -76,14 +76,16 @@ class Compared:
 
 
 class Tolerance(NamedTuple):
-    """What counts as rounding where ranks add up their parts in another order: relative differences of Euclidean norms.
+    """What counts as rounding where ranks add up their parts in another order: relative differences, of tensors in the Euclidean norm.
 
-    loss     of the loss and of the gradient's norm, at each step
-    weights  of a weight or of a tensor of the optimizer's state, at each checkpoint
+    loss       of the loss at each step and of evaluations
+    weights    of each weight at each checkpoint
+    gradients  of the gradient's norm at each step, and of each tensor of the optimizer's state: they are what rounding shows in first
     """
 
     loss: float = 0.0
     weights: float = 0.0
+    gradients: float = 0.0
 
 
 EXACT = Tolerance()
@@ -100,18 +102,16 @@ def compare(straight: Recorded, resumed: Recorded, tolerance: Tolerance = EXACT)
     if exact:
         found.append(_same("random states", left.random(), right.random()))
     found += [
-        _rows("losses and gradient norms", left.training(), right.training(), tolerance.loss),
+        _rows("losses", left.losses(), right.losses(), tolerance.loss),
+        _rows("gradient norms", left.norms(), right.norms(), tolerance.gradients),
         _rows("evaluations", left.evaluations(), right.evaluations(), tolerance.loss),
-        _rows("ledger", left.rows("ledger"), right.rows("ledger"), tolerance.loss),
+        _tensors("weights", left.tensors(checkpoints.MODEL), right.tensors(checkpoints.MODEL), tolerance.weights),
+        _tensors("optimizer state", left.tensors(checkpoints.OPTIMIZER), right.tensors(checkpoints.OPTIMIZER), tolerance.gradients),
+        _rows("optimizer groups", left.documents(checkpoints.GROUPS), right.documents(checkpoints.GROUPS), 0.0),
     ]
     if exact:
-        found += [_rows(name, left.rows(name), right.rows(name), 0.0) for name in ("samples", "spikes")]
-    found += [
-        _tensors("weights", left.tensors(checkpoints.MODEL), right.tensors(checkpoints.MODEL), tolerance.weights),
-        _tensors("optimizer state", left.tensors(checkpoints.OPTIMIZER), right.tensors(checkpoints.OPTIMIZER), tolerance.weights),
-        _rows("optimizer groups", left.documents(checkpoints.GROUPS), right.documents(checkpoints.GROUPS), tolerance.loss),
-        _rows("trainer state", left.documents(checkpoints.TRAINER), right.documents(checkpoints.TRAINER), tolerance.loss),
-    ]
+        found.append(_rows("trainer state", left.documents(checkpoints.TRAINER), right.documents(checkpoints.TRAINER), 0.0))
+        found += [_rows(name, left.rows(name), right.rows(name), 0.0) for name in ("ledger", "samples", "spikes")]
     return found
 
 
@@ -152,9 +152,13 @@ class _Told:
         """The rows of a file of the run."""
         return _lines(self.run.directory.root / f"{name}.jsonl")
 
-    def training(self) -> Rows:
-        """Rows of steps."""
-        return [row for row in self.rows("metrics") if "val_loss" not in row]
+    def losses(self) -> Rows:
+        """Rows of steps, but for the gradient's norm."""
+        return [{name: value for name, value in row.items() if name != "grad_norm"} for row in self._steps()]
+
+    def norms(self) -> Rows:
+        """The gradient's norm of every step."""
+        return [{"step": row["step"], "grad_norm": row["grad_norm"]} for row in self._steps()]
 
     def evaluations(self) -> Rows:
         """Rows of evaluations, and the result, which is the last one."""
@@ -169,6 +173,9 @@ class _Told:
         """(step, tensors) of a file of every checkpoint, the earliest first."""
         for one in self._checkpoints():
             yield one.step, load_file(one.directory / name)
+
+    def _steps(self) -> Rows:
+        return [row for row in self.rows("metrics") if "val_loss" not in row]
 
     def _checkpoints(self) -> list[checkpoints.Checkpoint]:
         return checkpoints.listed(self.run.directory.checkpoints)[::-1]
