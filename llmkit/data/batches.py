@@ -12,7 +12,8 @@ from torch import Tensor
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.objective import IGNORED, Batch
 from llmkit.data.order import permute
-from llmkit.data.tokens import Passage, TokenFile
+from llmkit.data.passages import Passage
+from llmkit.data.tokens import TokenFile
 
 Items = NDArray[np.int64]
 
