@@ -28,6 +28,7 @@ from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
 from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.products import through_onednn
 from llmkit.train.step import TrainStep
 
 Stats = dict[str, Tensor]
@@ -56,6 +57,8 @@ class Engine:
         self.component = spec.train.optimizer.make()
         self.optimizer: torch.optim.Optimizer = self.component.build(self.parameters)
         self.scaler = precision.scaler(spec.train.precision, self.device)
+        if spec.train.precision == "fp32" and self.data_ranks == 1:
+            through_onednn(self.root)
         recompute_blocks(self.model, spec.train.recompute)
         self.compiled = spec.train.compile
         if self.compiled:

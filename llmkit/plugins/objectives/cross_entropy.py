@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from llmkit.core.interfaces.objective import IGNORED
 from llmkit.plugins.objectives.components import CausalParams
 
-CHUNK = 1 << 24
+CHUNK = 1 << 25
 """Logits that exist at once: small beside the activations of a model, and rows enough for fast matrix products."""
 
 Terms = dict[str, Tensor]
