@@ -227,9 +227,10 @@ def reference(row: Row, place: Path, dtype: torch.dtype = torch.float64) -> Step
         total = nats.sum() + sum((value * counts.sum(dim=1)).sum() for value in aux.losses.values())
         for offset, weight in enumerate(ahead, start=1):
             total = total + WEIGHT / FUTURE * _beyond(model, h + F.silu(h @ weight.T), batch, counts, offset)
-        (total / counts.sum()).backward()
-    gradients = {name: value.grad for name, value in model.named_parameters()}
-    gradients |= {f"objective.ahead.{index}.projection.weight": value.grad for index, value in enumerate(ahead)}
+        torch.autograd.backward(total / counts.sum())
+    found = dict(model.named_parameters())
+    found |= {f"objective.ahead.{index}.projection.weight": value for index, value in enumerate(ahead)}
+    gradients = {name: value.grad for name, value in found.items() if value.grad is not None}
     return Step(float((nats.sum() / counts.sum()).detach()), gradients, dict(_biases(aux.stats)))
 
 
@@ -266,9 +267,11 @@ def _biases(stats: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         yield name.replace(".load", ".router.balance_bias"), moved.float()
 
 
-def table(apart_from: str, precision: str, place: Path) -> tuple[list[str], list[list[str]], float]:
+ROWS = [Row(model, packing, batch) for model in MODELS for packing in PACKINGS for batch in BATCHES]
+
+
+def table(rows: Sequence[Row], apart_from: str, precision: str, place: Path) -> tuple[list[str], list[list[str]], float]:
     """The matrix as text, and the largest difference in it."""
-    rows = [Row(model, packing, batch) for model in MODELS for packing in PACKINGS for batch in BATCHES]
     found = measured([(row, cut) for row in rows for cut in cuts(row.batch).values()], place, precision)
     heads = ["model", "packing", "batch", *cuts(BATCHES[0])]
     lines, worst = [], 0.0
@@ -290,7 +293,7 @@ def main() -> int:
     given = options.parse_args()
     apart_from = given.apart_from or ("fp64" if given.precision == "fp32" else "uncut")
     with TemporaryDirectory() as place:
-        heads, lines, worst = table(apart_from, given.precision, Path(place))
+        heads, lines, worst = table(ROWS, apart_from, given.precision, Path(place))
     print(f"{given.precision}, apart from {'one batch in fp64' if apart_from == 'fp64' else 'the uncut batch'};", end=" ")
     print("columns: how the batch is cut up into micro-batches, on one rank unless said; workers 0\n")
     for line in (heads, ["---"] * len(heads), *lines):
