@@ -25,7 +25,7 @@ def through_onednn(root: nn.Module) -> int:
     """
     if not _is_faster():
         return 0
-    layers = [module for module in root.modules() if _is_plain(module)]
+    layers = [module for module in root.modules() if isinstance(module, nn.Linear) and _is_plain(module)]
     for layer in layers:
         layer.forward = _Forward(layer)  # type: ignore[method-assign, assignment]
     return len(layers)
@@ -49,7 +49,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _linear(x, weight, bias)
+        y: Tensor = _linear(x, weight, bias)
+        return y
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -73,16 +74,16 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x.new_empty(*x.shape[:-1], weight.shape[0])
 
 
-def _is_plain(module: nn.Module) -> bool:
-    if type(module) not in (nn.Linear, Head) or module._forward_hooks or module._forward_pre_hooks:
+def _is_plain(layer: nn.Linear) -> bool:
+    if type(layer) not in (nn.Linear, Head) or layer._forward_hooks or layer._forward_pre_hooks:
         return False
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    weight = layer.weight
     return type(weight) is nn.Parameter and weight.dtype is torch.float32 and weight.device.type == "cpu" and weight.numel() >= LARGE
 
 
 def _is_faster() -> bool:
     # By the processor's maker and not by a measurement: a run that goes on must compute as it began, to the last bit.
     information = Path("/proc/cpuinfo")
-    if not information.exists() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    if not information.exists() or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
-    return torch.backends.mkldnn.is_available() and "AuthenticAMD" in information.read_text()
+    return "AuthenticAMD" in information.read_text()
