@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from llmkit import build, load_spec
+from llmkit.model import decoding as decoding_module
 from llmkit.model.decoder import Decoder
-from llmkit.model.decoding import Decoding, PackedLinear, quantised, round_to_int8
-from llmkit.model.generate import generate
+from llmkit.model.decoding import Decoding, PackedLinear, round_to_int8
+from llmkit.model.generate import evaluating, generate
+from llmkit.model.int8 import Int8Linear, quantised, refused
 
 PROMPTS = [[1, 2, 3], [4], list(range(20, 39)), [7, 7]]
 
@@ -42,16 +44,36 @@ def test_a_compiled_step_on_packed_weights_writes_what_the_model_writes() -> Non
     assert len({token for row in plain for token in row}) > 10
 
 
-@pytest.mark.slow
-def test_int8_writes_what_the_model_with_rounded_weights_writes_in_bf16() -> None:
+def read_one_by_one(decoding: Decoding) -> torch.Tensor:
+    """The logits (2, T, V) after each token of two texts, read a token at a time."""
+    ids = torch.randint(0, 250, (2, 12), generator=torch.Generator().manual_seed(0))
+    with evaluating(decoding.model):
+        caches = decoding.model.new_caches(2, decoding.length(12))
+        steps = [decoding.step(ids[:, [at]], torch.tensor([[at], [at]]), caches) for at in range(12)]
+    return torch.stack(steps, dim=1)
+
+
+def errors_of_int8() -> tuple[float, float]:
+    """How far int8's logits are, in the mean, from those of the rounded model in fp32; and bf16's of the same."""
     model = decoder()
-    made = generate(Decoding(model, precision="int8", compiled=True), PROMPTS, max_new_tokens=12, temperature=0)
+    made = read_one_by_one(Decoding(model, precision="int8", compiled=True))
     round_to_int8(model)
-    expected = generate(Decoding(model, precision="bf16"), PROMPTS, max_new_tokens=12, temperature=0)
-    # The prompt is read by the same products; after it, bf16's rounding decides near ties otherwise, and a row then goes its own way.
-    assert [row[0] for row in made] == [row[0] for row in expected]
-    same = sum(ours == theirs for row, other in zip(made, expected, strict=True) for ours, theirs in zip(row, other, strict=True))
-    assert same > 0.6 * 48
+    exact, bf16 = read_one_by_one(Decoding(model)), read_one_by_one(Decoding(model, precision="bf16"))
+    return float((made - exact).abs().mean()), float((bf16 - exact).abs().mean())
+
+
+@pytest.mark.slow
+def test_int8_is_the_model_with_all_that_is_rounded_as_near_as_bf16_comes() -> None:
+    int8, bf16 = errors_of_int8()
+    assert int8 < 1.3 * bf16
+
+
+@pytest.mark.slow
+def test_int8_without_its_kernel_says_so_and_is_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_module, "refused", lambda: "there is none")
+    with pytest.warns(UserWarning, match="without its kernel, more slowly: there is none"):
+        int8, bf16 = errors_of_int8()
+    assert int8 < 2 * bf16
 
 
 def test_bf16_is_a_copy_and_the_model_stays_as_it_was() -> None:
@@ -70,29 +92,35 @@ def test_a_packed_layer_is_the_layer_whatever_its_width_and_the_rows(out: int, b
     x = torch.randn(*rows, 24)
     torch.testing.assert_close(PackedLinear(linear, None, int8=False)(x), linear(x))
     packed = PackedLinear(linear, torch.tanh, int8=True)
-    round_to_int8(linear)
-    torch.testing.assert_close(packed(x), torch.tanh(linear(x)))
+    integers, scale = quantised(linear.weight.detach())
+    rounded = torch.nn.functional.linear(x, integers * scale[:, None], linear.bias)
+    torch.testing.assert_close(packed(x), torch.tanh(rounded))
 
 
-def test_rounding_to_int8_keeps_each_rows_largest_weight_and_errs_by_half_a_step() -> None:
-    weight = torch.randn(5, 64) * torch.tensor([[1e-4], [1.0], [50.0], [3.0], [0.0]])
-    integers, scale = quantised(weight)
-    assert integers.dtype is torch.int8
-    back = integers * scale[:, None]
-    assert bool(((back - weight).abs() <= scale[:, None] * 0.5001).all())
-    largest = weight.abs().argmax(dim=1)
-    torch.testing.assert_close(back.gather(1, largest[:, None]), weight.gather(1, largest[:, None]))
-
-
-def test_int8_decoding_rounds_each_weight_once() -> None:
+def test_int8_decoding_rounds_each_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding_module, "refused", lambda: "it would hold weights in an order of its own")
     model = decoder(tie_embeddings=True)
-    packed: Any = Decoding(model, precision="int8", compiled=True)._stepping
-    round_to_int8(model)
+    packed: Any = Decoding(model, precision="int8", compiled=True, warn=lambda _: None)._stepping
     layers = {name: module for name, module in packed.named_modules() if type(module) is PackedLinear}
     assert {"head", "blocks.1.ffn.down", "blocks.0.attention.query"} <= layers.keys()
     for name, layer in layers.items():
-        rows = layer.weight.transpose(1, 2).flatten(0, 1)[: layer.out] * layer.scale[:, None]
-        torch.testing.assert_close(rows, model.get_submodule(name).weight, atol=0, rtol=1e-6)
+        integers, scale = quantised(model.get_submodule(name).weight.detach())  # type: ignore[operator]
+        rows = layer.weight.transpose(1, 2).flatten(0, 1)[: layer.out]
+        assert torch.equal(rows, integers) and torch.equal(layer.scale, scale)
+
+
+@pytest.mark.skipif(refused() is not None, reason=f"no kernel: {refused()}")
+def test_int8_decoding_projects_with_the_kernel_whatever_is_plain() -> None:
+    packed: Any = Decoding(decoder(), precision="int8", compiled=True)._stepping
+    kinds = {name: type(module) for name, module in packed.named_modules() if name.endswith(("query", "down", "head"))}
+    assert kinds and set(kinds.values()) == {Int8Linear}
+
+
+def test_the_packed_model_drops_nothing_though_it_was_made_of_a_model_in_training() -> None:
+    model = decoder().train()
+    packed: Any = Decoding(model, compiled=True)._stepping
+    assert not any(module.training for module in packed.modules())
+    assert model.training
 
 
 def test_a_layer_of_anothers_own_is_left_as_it_is() -> None:

@@ -438,7 +438,14 @@ def project(x: Tensor, *linears: nn.Module) -> tuple[Tensor, ...]:
     Whoever projects one x several times calls this, so that how it is done is decided in one place. It calls each: one product with
     concatenated weights costs their copy and a copy of its halves' gradients, and was slower wherever it was measured (a training
     step of 8 layers of width 512 on two cores, tokens a second, each and fused: bf16 1,308 and 1,264, fp32 641 and 612).
+
+    A class of layers with a better way has a method `project_with(x, *others)`, which projects by a layer and by others of its class:
+    it is asked where all are of one class. Layers of 8 bits have it: x is then rounded once.
     """
+    project_with = getattr(type(linears[0]), "project_with", None)
+    if project_with is not None and len({type(linear) for linear in linears}) == 1:
+        projected: tuple[Tensor, ...] = project_with(linears[0], x, *linears[1:])
+        return projected
     return tuple(linear(x) for linear in linears)
 
 
