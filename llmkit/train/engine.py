@@ -57,7 +57,7 @@ class Engine:
         self.component = spec.train.optimizer.make()
         self.optimizer: torch.optim.Optimizer = self.component.build(self.parameters)
         self.scaler = precision.scaler(spec.train.precision, self.device)
-        if spec.train.precision == "fp32" and self.data_ranks == 1:
+        if spec.train.precision == "fp32":
             through_onednn(self.root)
         recompute_blocks(self.model, spec.train.recompute)
         self.compiled = spec.train.compile
