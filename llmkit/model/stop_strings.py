@@ -36,8 +36,5 @@ class StopStrings:
 
     def certain(self, text: str) -> str:
         """The part of an unfinished text that no stop string can take back: its end may be the beginning of one."""
-        before = self.cut(text)
-        if before != text:
-            return before
         begun = [length for string in self.strings for length in range(1, len(string)) if text.endswith(string[:length])]
-        return text[: len(text) - max(begun, default=0)]
+        return min(self.cut(text), text[: len(text) - max(begun, default=0)], key=len)

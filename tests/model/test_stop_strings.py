@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmkit import catalog, load_spec
@@ -38,6 +38,7 @@ def test_it_stops_at_the_first_token_that_completes_a_string_and_cuts_before_it(
 
 
 @given(text=WORDS, strings=st.lists(st.text(alphabet="ab\né", min_size=1, max_size=3), max_size=3))
+@example(text="\naa", strings=["a", "\naa"])
 def test_what_was_shown_is_never_taken_back(text: str, strings: list[str]) -> None:
     stops = StopStrings(BYTES, strings)
     for end in range(len(text) + 1):
