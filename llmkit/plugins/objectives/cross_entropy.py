@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from llmkit.core.interfaces.objective import IGNORED
 from llmkit.plugins.objectives.components import CausalParams
 
-CHUNK = 1 << 25
-"""Logits that exist at once: small beside the activations of a model, and rows enough for fast matrix products."""
+CHUNK = 1 << 24
+CHUNK_FP32 = 1 << 25
+"""Logits that exist at once: few beside the activations of a model, and rows enough for fast matrix products, of which fp32's want more."""
 
 Terms = dict[str, Tensor]
 
@@ -35,7 +36,7 @@ class CrossEntropy(nn.Module):
     def __init__(self, params: CausalParams, vocab_size: int) -> None:
         super().__init__()
         self.of_rows = RowsLoss(params)
-        self.rows = max(CHUNK // vocab_size, 1)
+        self.vocab_size = vocab_size
 
     def forward(self, head: Callable[[Tensor], Tensor], h: Tensor, targets: Tensor, counts: Tensor) -> tuple[Tensor, Terms]:
         """head: hidden states (..., D) -> logits (..., V) in any dtype, each row by itself. h (B, T, D); targets (B, T), -100 where
@@ -52,9 +53,10 @@ class CrossEntropy(nn.Module):
         total, *values = _InChunks.apply(self, head, rows, wanted, counted, *weights)  # type: ignore[no-untyped-call]
         return total, dict(zip(self.of_rows.names, values, strict=True))
 
-    def chunks(self, length: int) -> list[slice]:
-        """`length` rows in chunks of at most `self.rows`, as even as can be, so that few are of another size."""
-        number = max(-(-length // self.rows), 1)
+    def chunks(self, length: int, dtype: torch.dtype) -> list[slice]:
+        """`length` rows in chunks, as even as can be, so that few are of another size."""
+        rows = max((CHUNK_FP32 if dtype is torch.float32 else CHUNK) // self.vocab_size, 1)
+        number = max(-(-length // rows), 1)
         size = -(-length // number)
         return [slice(start, start + size) for start in range(0, length, size)]
 
@@ -107,7 +109,7 @@ class _InChunks(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         slopes = _Slopes(h, weights, ctx.needs_input_grad[2], any(ctx.needs_input_grad[5:]))
         summed: list[list[Tensor]] = []
-        for part in loss.chunks(len(h)):
+        for part in loss.chunks(len(h), h.dtype):
             x, logits = slopes.logits(head, part)
             terms, slope = loss.of_rows(logits.detach(), targets[part], counts[part])
             summed.append(terms)

@@ -49,12 +49,12 @@ def test_chunks_of_any_size_give_the_loss_and_the_gradients_of_all_logits_at_onc
     torch.manual_seed(1)
     head, params = Head(D, V, scale=1.5, softcap=softcap), CausalParams(z_loss=z_loss, label_smoothing=smoothing)
     h, targets, counts = inputs()
-    before = module.CHUNK
-    module.CHUNK = rows * V
+    before = module.CHUNK_FP32
+    module.CHUNK_FP32 = rows * V
     try:
         total, terms = CrossEntropy(params, V)(head, h, targets, counts)
     finally:
-        module.CHUNK = before
+        module.CHUNK_FP32 = before
     expected = reference(head, h, targets, counts, params)
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(sum(terms.values()), expected.detach())
@@ -97,7 +97,7 @@ def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch: pytest.Monke
     vocabulary = 512
     head = Head(D, vocabulary)
     h, targets, counts = inputs()
-    monkeypatch.setattr(module, "CHUNK", rows * vocabulary)
+    monkeypatch.setattr(module, "CHUNK_FP32", rows * vocabulary)
     with LargestTensor() as seen:
         CrossEntropy(CausalParams(z_loss=0.1, label_smoothing=0.1), vocabulary)(head, h, targets, counts)[0].backward()
     assert seen.elements == max(rows, D) * vocabulary < B * T * vocabulary
