@@ -101,10 +101,11 @@ def test_int8_decoding_rounds_each_weight_once(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(decoding_module, "refused", lambda: "it would hold weights in an order of its own")
     model = decoder(tie_embeddings=True)
     packed: Any = Decoding(model, precision="int8", compiled=True, warn=lambda _: None)._stepping
-    layers = {name: module for name, module in packed.named_modules() if type(module) is PackedLinear}
+    layers: dict[str, Any] = {name: module for name, module in packed.named_modules() if type(module) is PackedLinear}
     assert {"head", "blocks.1.ffn.down", "blocks.0.attention.query"} <= layers.keys()
     for name, layer in layers.items():
-        integers, scale = quantised(model.get_submodule(name).weight.detach())  # type: ignore[operator]
+        linear: Any = model.get_submodule(name)
+        integers, scale = quantised(linear.weight.detach())
         rows = layer.weight.transpose(1, 2).flatten(0, 1)[: layer.out]
         assert torch.equal(rows, integers) and torch.equal(layer.scale, scale)
 
