@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import shlex
 import statistics
@@ -221,7 +222,8 @@ def compared(name: str, arguments: argparse.Namespace, directory: Path) -> dict[
     best = max((value for way, value in medians.items() if not way.startswith(("llmkit", "llama.cpp"))), default=float("nan"))
     for way, value in medians.items():
         spread = f"{min(speeds[way]):.0f} to {max(speeds[way]):.0f}"
-        print(f"  {way:36} {value:7.1f} tokens/s ({spread})  {value / best:.2f} of the best peer")
+        beside = "" if math.isnan(best) else f"  {value / best:.2f} of the best peer"
+        print(f"  {way:36} {value:7.1f} tokens/s ({spread}){beside}")
     return {"tokens_per_second": speeds, "bytes_per_token_bf16": read, "threads": torch.get_num_threads(), "cores": os.cpu_count()}
 
 
