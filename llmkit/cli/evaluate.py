@@ -37,7 +37,9 @@ def evaluate_run(
     evals: Evals = None,
     data: Data = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows computed at once; it changes no result beyond rounding.")] = 16,
-    int8: Annotated[bool, typer.Option("--int8", help="Round weights and activations as `generate --precision int8` does: what does it lose?")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Round weights and activations as `generate --precision int8` does: what does it lose?")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Run evaluators on a trained run.
