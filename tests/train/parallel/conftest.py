@@ -3,9 +3,11 @@
 import copy
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,21 @@ import pytest
 import yaml
 from arrangements import MODELS, Job
 
-from llmkit.train.launch import free_port, rank_environment
+from llmkit.train.launch import rank_environment
 
 RANKS = Path(__file__).parent / "ranks.py"
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports that nobody listens on, below those that the system gives to connections: a job uses its own half a minute later."""
+    found: list[int] = []
+    port = 10_000 + os.getpid() % 500 * 40
+    while len(found) < number:
+        port += 1
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 @pytest.fixture
@@ -44,9 +58,9 @@ def launch(spec_of: Callable[[str], str], tmp_path: Path) -> Callable[[int, Sequ
                 "overrides": [*(f"parallel.{key}={value}" for key, value in job.parallel.items()), *job.overrides],
                 "out": str(tmp_path / job.name),
                 "resume": job.resume,
-                "port": free_port(),
+                "port": port,
             }
-            for job in jobs
+            for job, port in zip(jobs, free_ports(len(jobs)), strict=True)
         ]
         (tmp_path / "jobs.json").write_text(json.dumps(listed))
         command = [sys.executable, str(RANKS), str(tmp_path / "jobs.json")]
@@ -60,7 +74,8 @@ def launch(spec_of: Callable[[str], str], tmp_path: Path) -> Callable[[int, Sequ
             for rank in range(ranks)
         ]
         try:
-            said = [process.communicate(timeout=240)[1] for process in started]
+            # One that fails leaves the others waiting for it.
+            said = [process.communicate(timeout=240 if index == 0 else 20)[1] for index, process in enumerate(started)]
         finally:
             for process in started:
                 process.kill()
