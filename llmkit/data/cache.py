@@ -60,7 +60,7 @@ class Cache:
             raise
         shutil.rmtree(place, ignore_errors=True)
         draft.rename(place)
-        _flush(place.parent)
+        flush(place.parent)
 
 
 def key_of(facts: Any) -> str:
@@ -77,12 +77,12 @@ def checksum(path: Path) -> str:
 def _seal(directory: Path) -> None:
     files = {}
     for path in sorted(directory.iterdir()):
-        _flush(path)
+        flush(path)
         files[path.name] = {"bytes": path.stat().st_size, "changed": path.stat().st_mtime_ns, "sha256": checksum(path)}
     seal = directory / SEAL
     seal.write_text(json.dumps(files, indent=2) + "\n", encoding="utf-8")
-    _flush(seal)
-    _flush(directory)
+    flush(seal)
+    flush(directory)
 
 
 def _damage(place: Path) -> str | None:
@@ -105,7 +105,8 @@ def _file_damage(path: Path, record: dict[str, Any]) -> str | None:
     return None
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Have the system put a file, or the names in a directory, on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -13,7 +13,6 @@ loses its name first.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,7 +27,8 @@ from torch import Tensor, nn
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.optimizer import NamedParameter
 from llmkit.core.spec import Spec
-from llmkit.train.durable import draft_of, flush, is_draft, remove, take_name, told, write_flushed
+from llmkit.data.cache import checksum, flush
+from llmkit.train.durable import draft_of, is_draft, remove, take_name, told, write_flushed
 from llmkit.train.keep import KeepRule
 from llmkit.train.tensor_file import write_tensors
 
@@ -63,7 +63,7 @@ class Checkpoint:
             return f"{CHECKSUMS} is missing or torn"
         if not isinstance(recorded, dict) or not {MODEL, TRAINER} <= set(recorded):
             return f"{CHECKSUMS} does not name {MODEL} and {TRAINER}"
-        found = ((name, _file_damage(self.directory / name, checksum)) for name, checksum in recorded.items())
+        found = ((name, _file_damage(self.directory / name, wanted)) for name, wanted in recorded.items())
         return next((f"{name} {damage}" for name, damage in found if damage is not None), None)
 
     def remove(self) -> None:
@@ -304,15 +304,10 @@ def _sweep(directory: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _file_damage(path: Path, checksum: str) -> str | None:
+def _file_damage(path: Path, recorded: str) -> str | None:
     if not path.exists():
         return "is missing"
     try:
-        return None if _checksum(path) == checksum else "does not have its checksum"
+        return None if checksum(path) == recorded else "does not have its checksum"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

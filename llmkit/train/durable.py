@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmkit.core.errors import UserError
+from llmkit.data.cache import flush
 
 DRAFT = ".part"
 """What is half-written, or half-removed, has a name that begins with a dot and ends so."""
@@ -79,15 +80,6 @@ def draft_of(path: Path) -> Path:
 def is_draft(path: Path) -> bool:
     """Whether this was left by a process that died."""
     return path.name.startswith(".") and path.name.endswith(DRAFT)
-
-
-def flush(path: Path) -> None:
-    """Have the system put a file, or the names in a directory, on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager
