@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from listening import Listening
 
 import llmkit
 from llmkit.core.errors import UserError
@@ -90,16 +91,7 @@ def test_a_run_whose_latest_checkpoint_was_deleted_goes_on_from_the_one_before_a
     first = train(llmkit.load_spec(six), out=tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000006")
-    said: list[str] = []
-
-    class Listening:
-        def say(self, text):
-            said.append(text)
-
-        def preparing(self, stage, done, total): ...
-
-        def step(self, row, total): ...
-
-    again = train(llmkit.load_spec(six), out=tmp_path / "run", reporter=Listening())
+    listening = Listening()
+    again = train(llmkit.load_spec(six), out=tmp_path / "run", reporter=listening)
     assert (again["resumed_from"], again["train_loss"]) == (5, first["train_loss"])
-    assert any("going on from step 5" in text for text in said) and steps_told(tmp_path / "run") == list(range(1, 7))
+    assert any("going on from step 5" in text for text in listening.said) and steps_told(tmp_path / "run") == list(range(1, 7))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from listening import Listening
 from safetensors.torch import load_file
 from torch import nn
 
@@ -77,18 +78,7 @@ def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(tiny: dict[str
     from torch._inductor import config
     from torch._inductor.utils import fresh_inductor_cache
 
-    from llmkit.train.progress import Silent
-
-    class Told(Silent):
-        said: list[str]
-
-        def __init__(self) -> None:
-            self.said = []
-
-        def say(self, text: str) -> None:
-            self.said.append(text)
-
-    told = Told()
+    told = Listening()
     spec = llmkit.load_spec(tiny, overrides=["train.compile=true", "train.steps=3"])
     with fresh_inductor_cache(), config.patch({"cpp.cxx": ("no-such-compiler",)}):
         result = train(spec, out=tmp_path / "run", reporter=told)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from listening import Listening
 
 import llmkit
 from llmkit.core.errors import UserError
@@ -200,19 +201,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny, tmp_path
     weights.write_bytes(weights.read_bytes()[:-7])
     (tmp_path / "run" / "result.json").unlink()
 
-    said: list[str] = []
-
-    class Listening:
-        def say(self, text):
-            said.append(text)
-
-        def preparing(self, stage, done, total): ...
-
-        def step(self, row, total): ...
-
-    result = train(llmkit.load_spec(tiny), out=tmp_path / "run", reporter=Listening())
+    listening = Listening()
+    result = train(llmkit.load_spec(tiny), out=tmp_path / "run", reporter=listening)
     assert result["resumed_from"] == 9
-    assert any("step-00000010" in text and "model.safetensors does not have its checksum" in text for text in said)
+    assert any("step-00000010" in text and "model.safetensors does not have its checksum" in text for text in listening.said)
     assert result["train_loss"] == first["train_loss"]
 
 

@@ -89,6 +89,8 @@ class Objective(nn.Module):
     multi-token heads) are saved under `objective.`, initialised and grouped like all others; the model's are reached only
     through `model.features` and `model.head`. `site.width` is d_model.
 
+    With `train.compile`, blocks are compiled one by one, and of an objective the modules that say `compiled_alone = True`.
+
     `context_parallel = True` says that its total adds up over the tokens of a sequence too, each with its own hidden state and target:
     a sequence may then be cut over ranks.
 
