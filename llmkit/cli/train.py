@@ -49,8 +49,9 @@ def train_spec(
 
 
 def _train(spec: Spec, out: Path, resume: str) -> dict[str, Any]:
-    from llmkit.train.loop import Diverged, train
+    from llmkit.train.loop import train
     from llmkit.train.progress import Screen
+    from llmkit.train.recovery import Diverged
     from llmkit.train.signals import Interrupted
 
     try:

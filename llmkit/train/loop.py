@@ -1,8 +1,8 @@
 """The training loop: from a spec to a trained run.
 
-Four laws. The sequences of a step are a pure function of (seed, step). The loss is a sum over the counted tokens of all ranks
+Two laws. The sequences of a step are a pure function of (seed, step). The loss is a sum over the counted tokens of all ranks
 and micro-batches, divided by their true number once, so that accumulation, ranks and micro-batches change nothing but rounding.
-Nothing but the checkpoint decides how a run goes on. Whatever happens, the last complete checkpoint stays.
+How a run goes on, and what it goes back to, is `recovery`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -28,35 +27,16 @@ from llmkit.core.spec import Spec
 from llmkit.data.batches import Batches
 from llmkit.data.prepare import Prepared, prepare
 from llmkit.runtime import catalog as installed
-from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
-from llmkit.train.checkpoint import Checkpoint
-from llmkit.train.diagnosis import Doctor
-from llmkit.train.guard import Decision, Guard, WentBack
-from llmkit.train.keep import KeepRule
 from llmkit.train.parallel import make_engine
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
+from llmkit.train.recovery import Diverged, Progressed, Recovery
 from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
 from llmkit.train.signals import Interrupted, StopWish
 from llmkit.train.speed import Speed
 from llmkit.train.validate import sample, validate
-from llmkit.train.writer import CheckpointWriter
-
-
-class Diverged(Exception):
-    """The loss or the gradient is no longer a number."""
-
-
-@dataclass
-class Progressed:
-    """How far the run has come: optimizer steps, tokens trained on, and the last step's mean loss."""
-
-    step: int = 0
-    tokens: int = 0
-    loss: float | None = None
-
 
 Witness = Callable[[int, Sequence[Batch]], None]
 """Called on every rank after every step with its number and the micro-batches that this rank computed: who proves what a run did."""
@@ -130,18 +110,16 @@ class Trainer:
         self.engine.warn = reporter.say
         self.schedule = spec.train.schedule.make()
         self.speed: Speed
-        self.guard = Guard(spec.train.spikes, scaled=self.engine.scaler.is_enabled())
-        self.doctor = Doctor(self.guard, self.engine, self.batches, cut=self._micro_batches, record=self._record_spike, say=reporter.say)
         self.done = Progressed()
-        self.saved: int | None = None
-        self.losses: dict[int, float] = {}
-        self.writer = CheckpointWriter(directory.checkpoints, KeepRule.of(spec.train), directory.row_files)
+        self.recovery = Recovery(spec, directory, self.engine, self.batches, accelerator, cut=self._micro_batches, say=reporter.say)
+        self.guard = self.recovery.guard
         self.per_rank = _share(spec.train.batch_size, self.engine.data_ranks)
         self.micro = min(spec.train.micro_batch_size or self.per_rank, self.per_rank)
 
     def run(self, begin: Start, wish: StopWish) -> dict[str, Any]:
         """Train to the last step, evaluate, and record the result."""
-        resumed = self._restore(begin)
+        resumed = None if begin.checkpoint is None else begin.checkpoint.step
+        self.done = self.recovery.restore(begin.checkpoint)
         self.engine.train_mode()
         if self.accelerator.is_main_process:
             self._record_start(begin)
@@ -153,21 +131,21 @@ class Trainer:
         if resumed:
             # Whoever was stopped right after the checkpoint had not looked yet.
             self._look()
-        with wish.deferred(), self.writer:
-            if self._lacks_a_way_back(begin.checkpoint):
-                self._save()
+        with wish.deferred(), self.recovery.writer as writer:
+            if self.recovery.lacks_a_way_back(begin.checkpoint):
+                self.recovery.save(self.done)
             while self.done.step < self.spec.steps:
-                self.writer.check()
+                writer.check()
                 before = self.done.step
                 stop = self._step(wish)
                 if self.done.step <= before:
                     # It went back to a checkpoint: what was due there was done when the run came there first.
                     continue
                 due = self._due(self.spec.train.checkpoint_every)
-                if (due or stop or self.done.step == self.spec.steps) and self.saved != self.done.step:
-                    self._save()
+                if (due or stop or self.done.step == self.spec.steps) and self.recovery.saved != self.done.step:
+                    self.recovery.save(self.done)
                 if stop and self.done.step < self.spec.steps:
-                    self._wait_for_checkpoint()
+                    self.recovery.wait()
                     raise Interrupted(self._how_to_go_on(), 128 + stop)
                 self._look()
         seconds = time.perf_counter() - began
@@ -195,7 +173,8 @@ class Trainer:
             self.engine.after_step(stats)
         else:
             self.engine.discard()
-        if decision.anomaly is not None and self._treat(step, decision, loss, norm):
+        if decision.anomaly is not None and (back := self.recovery.treat(step, decision, loss, norm)) is not None:
+            self.done = back
             return 0
         self.done = Progressed(step + 1, self.done.tokens + spec.train.batch_size * spec.seq_len, loss if math.isfinite(loss) else None)
         if self.witness is not None:
@@ -216,53 +195,6 @@ class Trainer:
         for group in self.engine.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
         return float(self.engine.optimizer.param_groups[0]["lr"])
-
-    def _treat(self, step: int, decision: Decision, loss: float, norm: float) -> bool:
-        """Report a spike and do what was decided; whether the run went back."""
-        back = self._go_back(step) if decision.action == "rollback" else None
-        self.doctor.report(step, decision, loss, norm, back)
-        if decision.action != "diverge":
-            return back is not None
-        often = f", after {self.guard.here - 1} rollbacks" if self.guard.spec.policy == "rollback" else ""
-        raise Diverged(
-            f"at step {step + 1} the loss is {loss} and the gradient norm {norm}{often}; the run's last checkpoint is as it was. "
-            "lower train.optimizer.lr, lengthen the warm-up, or look at that step in ledger.jsonl"
-        )
-
-    def _go_back(self, step: int) -> WentBack:
-        """To the last clean checkpoint, within this process."""
-        self._wait_for_checkpoint()
-        found = self._clean_checkpoint(step)
-        if found is None:
-            raise Diverged(f"there is a spike at step {step + 1}, and no checkpoint to go back to; begin anew with another --out")
-        back = self.guard.go_back(step, found.step, found.trainer().get("spikes", {}))
-        self._load(found)
-        self.engine.train_mode()
-        if self.accelerator.is_main_process:
-            self._forget_later_steps()
-        self.accelerator.wait_for_everyone()
-        return back
-
-    def _clean_checkpoint(self, step: int) -> Checkpoint | None:
-        """Where to go back to from a spike in this step; the first rank chooses among what is whole."""
-        known = {one.step: one for one in checkpoints.listed(self.directory.checkpoints)}
-        chosen = self.guard.clean(step, list(known))
-        while self.accelerator.is_main_process and chosen is not None and known[chosen].damage() is not None:
-            del known[chosen]
-            chosen = self.guard.clean(step, list(known))
-        mine = -1 if chosen is None else chosen
-        (shared,) = world.total(self.accelerator, mine if self.accelerator.is_main_process else 0)
-        return known.get(int(shared))
-
-    def _lacks_a_way_back(self, begun: Checkpoint | None) -> bool:
-        """Whether the run may go back, and has no checkpoint of its own for that yet."""
-        if self.spec.train.spikes.policy != "rollback":
-            return False
-        return begun is None or not begun.has_optimizer() or begun.directory.parent.resolve() != self.directory.checkpoints.resolve()
-
-    def _record_spike(self, report: dict[str, Any]) -> None:
-        if self.accelerator.is_main_process:
-            self.directory.append("spikes", report)
 
     def _record_step(self, items: list[int], rate: float, norm: float, seconds: float, *, skipped: bool) -> None:
         if not self.accelerator.is_main_process:
@@ -307,7 +239,7 @@ class Trainer:
                 f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
             )
         if self.accelerator.is_main_process:
-            self.losses[self.done.step] = found["val_loss"]
+            self.recovery.losses[self.done.step] = found["val_loss"]
             self.directory.append_once("metrics", {"step": self.done.step, "tokens": self.done.tokens, **found}, by=["step"])
             self.accelerator.log(found, step=self.done.step)
             self.reporter.say(
@@ -324,20 +256,6 @@ class Trainer:
             self.directory.append_once("samples", {"step": self.done.step, "prompt": prompt, "text": text}, by=["step", "prompt"])
             self.reporter.say(f"step {self.done.step}: {prompt}»{printable(text)}«")
 
-    def _restore(self, begin: Start) -> int | None:
-        found = begin.checkpoint
-        if found is None:
-            return None
-        self._load(found)
-        self.guard.load_state_dict(found.trainer().get("spikes", {}))
-        return found.step
-
-    def _load(self, found: Checkpoint) -> None:
-        self.engine.load(found)
-        trainer = found.trainer()
-        self.done = Progressed(found.step, trainer["tokens"], trainer.get("loss"))
-        self.saved = found.step
-
     def _record_start(self, begin: Start) -> None:
         # Here, where the others wait: a peak that is measured beside their work is none.
         self.speed = Speed.of(self.spec, self.device, self.accelerator.num_processes)
@@ -350,30 +268,7 @@ class Trainer:
         }
         earlier = self.directory.load_manifest().get("sessions", [])
         self.directory.begin(self.spec, record | {"sessions": [*earlier, session]}, self.prepared.tokenizer_directory)
-        self._forget_later_steps()
-
-    def _forget_later_steps(self) -> None:
-        self.directory.cut(self.done.step, self.guard.found)
-        self.losses = {row["step"]: row["val_loss"] for row in self.directory.rows("metrics") if "val_loss" in row}
-        self.writer.tidy(self.losses)
-
-    def _save(self) -> None:
-        """The first rank writes what all ranks have, beside the steps that follow."""
-        trainer: dict[str, Any] = {"tokens": self.done.tokens, "loss": self.done.loss, "seed": self.spec.train.seed}
-        trainer["spikes"] = self.guard.state_dict()
-        if self.engine.scaler.is_enabled():
-            trainer["scaler"] = self.engine.scaler.state_dict()
-        with self.engine.evaluating():
-            weights, optimizer, parameters = self.engine.recorded()
-            if self.accelerator.is_main_process:
-                state = checkpoints.state_of(self.done.step, weights, optimizer=optimizer, parameters=parameters, trainer=trainer)
-                self.writer.save(state, self.losses)
-        self.saved = self.done.step
-
-    def _wait_for_checkpoint(self) -> None:
-        """Until the last checkpoint is complete; no rank leaves before."""
-        self.writer.wait()
-        self.accelerator.wait_for_everyone()
+        self.recovery.forget_after(self.done.step)
 
     def _introduce(self, resumed: int | None) -> None:
         size = self.engine.size

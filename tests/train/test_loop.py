@@ -13,7 +13,8 @@ import llmkit
 from llmkit.core.errors import UserError
 from llmkit.data.prepare import prepare
 from llmkit.model.language_model import ModelLM
-from llmkit.train.loop import Diverged, train
+from llmkit.train.loop import train
+from llmkit.train.recovery import Diverged
 
 
 def rows(run: Path, name: str = "metrics") -> list[dict[str, Any]]:

@@ -36,7 +36,8 @@ from llmkit.plugins.optimizers.adamw import AdamW
 from llmkit.plugins.optimizers.components import AdamWParams
 from llmkit.runtime import BUILTINS
 from llmkit.train.engine import Engine
-from llmkit.train.loop import Diverged, train
+from llmkit.train.loop import train
+from llmkit.train.recovery import Diverged
 
 WORDS = "the model reads a token and says which one comes next because it has seen many before".split()  # noqa: SIM905
 LENGTH = 31

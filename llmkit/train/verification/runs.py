@@ -109,7 +109,8 @@ class _Killer(Silent):
 def _train(spec_file: Path, out: Path, kill_after: int | None, witnesses: Sequence[Path]) -> dict[str, Any]:
     """A session, on one rank of it."""
     from llmkit.runtime import load_spec
-    from llmkit.train.loop import Diverged, train
+    from llmkit.train.loop import train
+    from llmkit.train.recovery import Diverged
     from llmkit.train.verification.witness import Witness
 
     witness = Witness(witnesses[int(os.environ.get("RANK", "0"))])
