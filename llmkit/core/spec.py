@@ -161,6 +161,8 @@ class TrainSpec(Part):
     spikes: SpikesSpec = Field(default_factory=SpikesSpec, description="what is done where the loss or the gradient jumps")
     trackers: list[str] = Field(default_factory=list, description="accelerate's trackers, such as tensorboard or wandb")
     seed: int = Field(0, ge=0, description="seeds initial values, data order and dropout, each with a stream of its own")
+    init_seed: int | None = Field(None, ge=0, description="seeds initial values instead of `seed`")
+    data_seed: int | None = Field(None, ge=0, description="seeds the data order instead of `seed`")
 
     @model_validator(mode="after")
     def _can_go_back(self) -> Self:
@@ -221,6 +223,16 @@ class Spec(Part):
     def seq_len(self) -> int:
         """Tokens in a training sequence."""
         return self.train.seq_len or self.model.max_seq_len
+
+    @property
+    def init_seed(self) -> int:
+        """What seeds initial values: `train.seed`, unless they have a seed of their own."""
+        return self.train.seed if self.train.init_seed is None else self.train.init_seed
+
+    @property
+    def data_seed(self) -> int:
+        """What seeds the data order, likewise."""
+        return self.train.seed if self.train.data_seed is None else self.train.data_seed
 
     @property
     def steps(self) -> int:

@@ -22,5 +22,5 @@ def build(spec: Spec, *, device: str | torch.device = "cpu", seed: int | None = 
     model.to_empty(device=device)
     model.tie_weights()
     model.reset_buffers()
-    initialise(model, spec.model, spec.train.seed if seed is None else seed)
+    initialise(model, spec.model, spec.init_seed if seed is None else seed)
     return model

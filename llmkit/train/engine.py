@@ -50,7 +50,7 @@ class Engine:
         self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
         self.data_rank, self.data_ranks = accelerator.process_index, accelerator.num_processes
         self.root = TrainStep(build(spec), make_objective(spec))
-        initialise(self.root.objective, spec.model, spec.train.seed, prefix="objective.")
+        initialise(self.root.objective, spec.model, spec.init_seed, prefix="objective.")
         self.root.to(self.device)
         self.masters = self._make_masters()
         self.parameters = self._named()

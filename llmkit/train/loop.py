@@ -103,7 +103,7 @@ class Trainer:
             prepared.train,
             seq_len=spec.seq_len,
             batch_size=spec.train.batch_size,
-            seed=spec.train.seed,
+            seed=spec.data_seed,
             mask_documents=spec.data.mask_documents,
         )
         self.engine = make_engine(spec, accelerator)

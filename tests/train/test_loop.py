@@ -56,6 +56,24 @@ def test_the_same_spec_gives_the_same_weights_bit_for_bit_and_another_seed_does_
     assert not torch.equal(a["embedding.weight"], c["embedding.weight"])
 
 
+def test_initial_values_and_data_order_may_each_have_a_seed_of_their_own(tiny, tmp_path):
+    def run(**seeds):
+        out = tmp_path / "-".join(f"{name}{seed}" for name, seed in seeds.items())
+        tiny["train"] |= {"steps": 1, "init_seed": None, "data_seed": None, **seeds}
+        spec = llmkit.load_spec(tiny)
+        train(spec, out=out)
+        first = json.loads((out / "ledger.jsonl").read_text().splitlines()[0])["items"]
+        return llmkit.build(spec).embedding.weight, first
+
+    weights, order = run(seed=0)
+    other_weights, other_order = run(seed=1)
+    assert not torch.equal(weights, other_weights) and order != other_order
+    salted = run(seed=0, init_seed=1)
+    assert torch.equal(salted[0], other_weights) and salted[1] == order
+    shuffled = run(seed=0, data_seed=1)
+    assert torch.equal(shuffled[0], weights) and shuffled[1] == other_order
+
+
 def test_the_first_step_equals_a_loop_written_by_hand(tiny, tmp_path):
     tiny["train"] |= {"steps": 1, "grad_clip": None, "optimizer": {"type": "sgd", "lr": 0.5, "momentum": 0.0}, "schedule": "constant"}
     spec = llmkit.load_spec(tiny)

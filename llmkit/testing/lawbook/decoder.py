@@ -154,7 +154,7 @@ def initial_values_come_from_the_model(subject: Subject) -> None:
         direct = build(spec)
         torch.manual_seed(2)
         again = build(spec)
-    from_meta = _from_meta(build(spec, device="meta"), spec.train.seed)
+    from_meta = _from_meta(build(spec, device="meta"), spec.init_seed)
     expected = direct.state_dict()
     for how, model in (("built again", again), ("built on meta, emptied and initialised", from_meta)):
         for name, value in model.state_dict().items():

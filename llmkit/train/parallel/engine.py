@@ -63,7 +63,7 @@ class ParallelEngine(Engine):
         recompute_blocks(self.root.model, spec.train.recompute)
         self.whole = _on_meta(named_parameters_with_roles(self.root, spec.model))
         self.saved_names = list(checkpoints.saved_tensors(self.root))
-        values = initial_values(self.root, spec.model, spec.train.seed)
+        values = initial_values(self.root, spec.model, spec.init_seed)
         self.cuts = cut(self.root, Ranks(self.mesh.tp, self.mesh.tp_rank, spec.parallel.tp)) if self.mesh.tp is not None else Cuts()
         if self.mesh.cp is not None:
             cut_sequences(self.root.model, self.mesh.cp, spec.parallel.cp)
