@@ -81,7 +81,11 @@ def load_located(
     source: Source, overrides: Sequence[str] = (), catalog: Catalog | None = None, recorded: Revisions | None = None
 ) -> LocatedSpec:
     """As `load_spec`, with the document: `document.walk(address.split("."))` tells where a value was set."""
-    document = compose(source, overrides, RECIPES)
+    return validated(compose(source, overrides, RECIPES), catalog, recorded)
+
+
+def validated(document: Node, catalog: Catalog | None = None, recorded: Revisions | None = None) -> LocatedSpec:
+    """A composed document as a spec, with all that is wrong with it as `load_spec` tells it."""
     spec = _validated(document, _or_installed(catalog), recorded or {})
     found = [*truths_for_numbers(spec.model_dump(mode="json"), document), *violations_at(spec, document)]
     if found:

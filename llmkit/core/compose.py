@@ -28,6 +28,9 @@ EXCLUSIVE: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {("train",): (("
 
 RECIPE = "recipe:"
 
+STUDIES = "studies/"
+"""The folder of the recipes that are studies: they extend a spec, and are none."""
+
 OVERRIDE = "--set "
 
 _UNHEARD = "changes nothing, since every block of `model.blocks` says otherwise; set it there, as model.blocks.NAME"
@@ -49,8 +52,15 @@ def compose(source: Source, overrides: Sequence[str], recipes: Path) -> Node:
     overrides  `address=value`, the value in YAML
     recipes    the directory of the recipes that ship, `defaults.yaml` among them
     """
-    top = read_layer(source, recipes)
+    return inherit_blocks(lay(read_layer(source, recipes), overrides, recipes))
+
+
+def lay(top: Layer, overrides: Sequence[str], recipes: Path) -> Node:
+    """All layers of a document laid over each other, before `blocks` inherit: more may be laid over it."""
     layers = [*_extended(top, recipes), top]
+    studies = [problem for layer in layers for problem in _study(layer)]
+    if studies:
+        raise SpecError(studies)
     required = [problem for layer in layers for problem in _unmet(layer.node)]
     if required:
         raise SpecError(required)
@@ -65,7 +75,24 @@ def compose(source: Source, overrides: Sequence[str], recipes: Path) -> Node:
         document = merge(document, override)
     if "name" not in document.value:
         document = merge(document, Node({"name": Node(top.stem, Place(top.file, 1, 1))}, document.place, bare=True))
+    return document
+
+
+def overlay(document: Node, overrides: Sequence[Node]) -> Node:
+    """A laid document with one more layer of overrides (`nested`) over it, its blocks inherited: an arm of a study."""
+    problems = _both_in_sets(overrides)
+    if problems:
+        raise SpecError(problems)
+    for override in overrides:
+        document = merge(document, override)
     return inherit_blocks(document)
+
+
+def _study(layer: Layer) -> Iterator[Problem]:
+    axes = layer.node.child("axes")
+    if axes is not None:
+        message = f"{layer.file} is a study, not a spec; run it with `llmkit ablate {layer.file}`, or name the spec that it extends"
+        yield Problem(axes.key or axes.place, "axes", message)
 
 
 def merge(under: Node | None, over: Node, address: tuple[str, ...] = ()) -> Node:
@@ -132,7 +159,16 @@ def read_layer(source: Source, recipes: Path) -> Layer:
 
 
 def recipe_names(recipes: Path) -> list[str]:
-    """The recipes that ship, as `recipe:NAME` calls them."""
+    """The specs that ship, as `recipe:NAME` calls them."""
+    return [name for name in _shipped(recipes) if not name.startswith(STUDIES)]
+
+
+def study_names(recipes: Path) -> list[str]:
+    """The studies that ship, as `recipe:NAME` calls them."""
+    return [name for name in _shipped(recipes) if name.startswith(STUDIES)]
+
+
+def _shipped(recipes: Path) -> list[str]:
     names = (path.relative_to(recipes).with_suffix("").as_posix() for path in recipes.rglob("*.yaml"))
     return sorted(name for name in names if RECIPE + name != DEFAULTS)
 
@@ -152,8 +188,8 @@ def recipe_text(name: str, recipes: Path) -> str:
 
 def _recipe(source: str, recipes: Path) -> Path:
     name = source.removeprefix(RECIPE)
-    if source != DEFAULTS and name not in recipe_names(recipes):
-        raise SpecError([Problem(Place(source), "", f"no recipe is called {name!r}; {suggestion(name, recipe_names(recipes))}")])
+    if source != DEFAULTS and name not in _shipped(recipes):
+        raise SpecError([Problem(Place(source), "", f"no recipe is called {name!r}; {suggestion(name, _shipped(recipes))}")])
     return recipes / f"{name}.yaml"
 
 
@@ -215,9 +251,13 @@ def _override(text: str) -> Node:
         raise SpecError([Problem(Place(file), "", "is no override; write ADDRESS=VALUE, such as model.block.norm=layernorm")])
     if parts[0] in ("extends", "derived"):
         raise SpecError([Problem(Place(file), parts[0], "cannot be set from outside; set what it stands for")])
-    node = read_value(value, file)
+    return nested(parts, read_value(value, file), Place(file))
+
+
+def nested(parts: Sequence[str], node: Node, key: Place) -> Node:
+    """A value below mappings that nobody wrote: what an address lays over a document. `key` is where the address was written."""
     for part in reversed(parts):
-        node = Node({part: replace(node, key=Place(file))}, Place(file), bare=True)
+        node = Node({part: replace(node, key=key)}, key, bare=True)
     return node
 
 

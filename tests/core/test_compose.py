@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmkit.core.compose import compose, merge, recipe_names, recipe_text
+from llmkit.core.compose import compose, merge, recipe_names, recipe_text, study_names
 from llmkit.core.document import located
 from llmkit.core.problems import Place, SpecError
 
@@ -161,7 +161,17 @@ def test_a_recipe_is_one_that_ships(tmp_path, recipes, name):
 
 
 def test_the_defaults_are_no_recipe_to_start_from(recipes):
-    assert recipe_names(recipes) == ["studies/norms", "tiny"]
+    assert recipe_names(recipes) == ["tiny"]
+
+
+def test_the_studies_that_ship_lie_in_a_folder_of_their_own(recipes):
+    assert study_names(recipes) == ["studies/norms"]
+
+
+def test_a_study_is_no_spec_and_the_message_says_what_runs_it(tmp_path, recipes):
+    (tmp_path / "s.yaml").write_text("extends: recipe:tiny\naxes: {norm: {none: {}}}\n")
+    with pytest.raises(SpecError, match=r"s\.yaml:2:1: axes: .*is a study, not a spec; run it with `llmkit ablate"):
+        compose(tmp_path / "s.yaml", [], recipes)
 
 
 def test_a_recipe_that_is_copied_elsewhere_extends_the_same(tmp_path, recipes):
