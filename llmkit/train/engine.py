@@ -81,10 +81,10 @@ class Engine:
         """Parameters of the whole model and its objective."""
         return sum(one.parameter.numel() for one in self.parameters)
 
-    def gradients(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+    def gradients(self, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
         """Forward and backward over this rank's micro-batches of a step; gradients are then the global batch's, on every rank.
 
-        count  what the summed loss of all ranks is divided by
+        count  what the summed loss of all ranks is divided by; a scalar on the device, as `summed` returns it, is not waited for
         Returns the sum of the loss over this rank's counted tokens (fp32 scalar), and the blocks' stats, summed over the micro-batches.
         """
         try:
@@ -154,9 +154,14 @@ class Engine:
         finally:
             self.train_mode()
 
-    def total(self, *values: float | Tensor) -> list[float]:
-        """What each rank has of its share of the batch, each value summed over all shares, in one exchange."""
-        return world.total(self.accelerator, *values)
+    def total(self, *values: float | Tensor, alike: Sequence[float | Tensor] = ()) -> list[float]:
+        """What each rank has of its share of the batch, each value summed over all shares, in one exchange; then what all ranks have
+        alike. One transfer from the device: the only one of a step."""
+        return world.total(self.accelerator, *values, alike=alike)
+
+    def summed(self, value: float | Tensor) -> Tensor:
+        """What each rank has of its share of the batch, summed over all shares: an fp64 scalar on the device, which nobody waits for."""
+        return world.summed(self.accelerator, value)[0]
 
     def nats(self, batches: Iterable[Batch]) -> tuple[Tensor, int]:
         """-ln p of the targets of these batches summed, fp64, and how many there are."""
@@ -206,10 +211,12 @@ class Engine:
             return None
         return precision.Masters(self.root, mode, torch.device("cpu") if offloaded else None)
 
-    def _accumulate(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+    def _accumulate(self, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
         losses, stats = [], []
+        # DDP averages over ranks, hence the world's size.
+        part = share(1 if self.masters is not None else self.data_ranks, count)
         for index, batch in enumerate(micros):
-            loss, found = self._backward(batch, count, last=index == len(micros) - 1)
+            loss, found = self._backward(batch, part, last=index == len(micros) - 1)
             losses.append(loss)
             stats.append(found)
         return torch.stack(losses).sum(), summed_stats(stats)
@@ -220,13 +227,11 @@ class Engine:
             return named
         return [one._replace(parameter=self.masters.of(one.parameter)) for one in named]  # type: ignore[arg-type]
 
-    def _backward(self, batch: Batch, count: float, *, last: bool) -> tuple[Tensor, Stats]:
+    def _backward(self, batch: Batch, part: Tensor, *, last: bool) -> tuple[Tensor, Stats]:
         with self._unsynchronised(last):
             with precision.autocast(self.spec.train.precision, self.device):
                 total, metrics, stats = self.module(batch)
-            # DDP averages over ranks, hence the world's size.
-            share = 1 if self.masters is not None else self.data_ranks
-            self.scaler.scale(total * (share / count)).backward()
+            self.scaler.scale(total * part).backward()
         return metrics.get("loss", total.detach()), stats
 
     def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
@@ -255,6 +260,11 @@ def recompute_blocks(model: Decoder, mode: Recompute) -> None:
         block.recompute = mode  # type: ignore[assignment]
 
 
+def share(ranks: int, count: float | Tensor) -> Tensor:
+    """What a summed loss is multiplied with before the backward pass: ranks / count, an fp32 scalar where the count lies."""
+    return torch.as_tensor(ranks / count, dtype=torch.float32)
+
+
 def compile_parts(root: nn.Module) -> None:
     """Compile, in place, each module that says `compiled_alone`: parts that are alike share one graph, and names stay as they are."""
     for module in root.modules():
@@ -270,12 +280,14 @@ def uncompile_parts(root: nn.Module) -> None:
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter], device: torch.device) -> None:
     """Every gradient summed over all ranks, in one exchange on this device. Where no rank has one, none has afterwards."""
-    known = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=parameters[0].device)
+    mine = [parameter.grad is not None for parameter in parameters]
+    known = parameters[0].new_ones(len(mine)) if all(mine) else parameters[0].new_tensor(mine)
     parts = [parameter.new_zeros(parameter.numel()) if parameter.grad is None else parameter.grad.flatten() for parameter in parameters]
     flat = torch.cat([known, *parts]).to(device)
     torch.distributed.all_reduce(flat)
     found, *summed = torch.split(flat, [len(known), *map(len, parts)])
-    for parameter, gradient, any_rank in zip(parameters, summed, found.tolist(), strict=True):
+    # Who has all of them need not ask, and wait for the answer.
+    for parameter, gradient, any_rank in zip(parameters, summed, mine if all(mine) else found.tolist(), strict=True):
         parameter.grad = gradient.view_as(parameter).to(parameter.device) if any_rank else None
 
 

@@ -24,10 +24,12 @@ from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.objective import Batch
 from llmkit.core.spec import Spec
-from llmkit.data.batches import Batches
+from llmkit.data.batches import Batches, Items
 from llmkit.data.prepare import Prepared, prepare
 from llmkit.runtime import catalog as installed
 from llmkit.train import precision, world
+from llmkit.train.engine import Engine
+from llmkit.train.feeding import Feeder, Share
 from llmkit.train.parallel import make_engine
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
@@ -113,8 +115,7 @@ class Trainer:
         self.done = Progressed()
         self.recovery = Recovery(spec, directory, self.engine, self.batches, accelerator, cut=self._micro_batches, say=reporter.say)
         self.guard = self.recovery.guard
-        self.per_rank = _share(spec.train.batch_size, self.engine.data_ranks)
-        self.micro = min(spec.train.micro_batch_size or self.per_rank, self.per_rank)
+        self.feeder = Feeder(self.batches, _share(spec, self.engine), self.device)
 
     def run(self, begin: Start, wish: StopWish) -> dict[str, Any]:
         """Train to the last step, evaluate, and record the result."""
@@ -131,7 +132,7 @@ class Trainer:
         if resumed:
             # Whoever was stopped right after the checkpoint had not looked yet.
             self._look()
-        with wish.deferred(), self.recovery.writer as writer:
+        with wish.deferred(), self.feeder, self.recovery.writer as writer:
             if self.recovery.lacks_a_way_back(begin.checkpoint):
                 self.recovery.save(self.done)
             while self.done.step < self.spec.steps:
@@ -157,16 +158,18 @@ class Trainer:
         step, spec = self.done.step, self.spec
         # Dropout and whatever else draws in forward: keyed by the step, so that resuming needs no history.
         world.seed_draws(self.device, _step_seed(spec.train.seed, step, self.engine.data_rank))
-        items = self.batches.items(self.guard.batch_of(step))
-        micros = self._micro_batches(items)
-        counted = sum(self.engine.objective.count(batch) for batch in micros)
-        count, interrupts, terminations = self.engine.total(counted, wish.signal == SIGINT, wish.signal == SIGTERM)
-        if count == 0:
-            raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
+        following = self.guard.batch_of(step + 1) if step + 1 < spec.steps else None
+        items, read = self.feeder.take(self.guard.batch_of(step), following)
+        micros = [self.engine.objective.prepare(batch, None) for batch in read]
+        count = self.engine.summed(sum(self.engine.objective.count(batch) for batch in micros))
         rate = self._set_learning_rate(step)
         nats, stats = self.engine.gradients(micros, count)
-        norm = float(self.engine.clip(spec.train.grad_clip))
-        (loss,) = self.engine.total(nats / count)
+        clipped = self.engine.clip(spec.train.grad_clip)
+        # The one time in a step that the device is waited for: what becomes of the update is decided by these.
+        asked = (wish.signal == SIGINT, wish.signal == SIGTERM)
+        loss, interrupts, terminations, counted, norm = self.engine.total(nats / count.float(), *asked, alike=(count, clipped))
+        if counted == 0:
+            raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
         decision = self.guard.look(step, loss, norm)
         if decision.action == "apply":
             self.engine.update()
@@ -184,11 +187,8 @@ class Trainer:
         # The wish is shared, so that all ranks save the same step.
         return SIGTERM if terminations else SIGINT if interrupts else 0
 
-    def _micro_batches(self, items: Any) -> list[Batch]:
-        rank = self.engine.data_rank
-        mine = items[rank * self.per_rank : (rank + 1) * self.per_rank]
-        parts = [mine[at : at + self.micro] for at in range(0, len(mine), self.micro)]
-        return [self.engine.objective.prepare(self.batches.batch(part).to(self.device), None) for part in parts]
+    def _micro_batches(self, items: Items) -> list[Batch]:
+        return [self.engine.objective.prepare(batch, None) for batch in self.feeder.read(items)]
 
     def _set_learning_rate(self, step: int) -> float:
         factor = self.schedule(step, self.spec.steps)
@@ -326,10 +326,12 @@ def _prepare(spec: Spec, reporter: Reporter) -> Prepared:
     return prepared
 
 
-def _share(batch_size: int, ranks: int) -> int:
+def _share(spec: Spec, engine: Engine) -> Share:
+    batch_size, ranks = spec.train.batch_size, engine.data_ranks
     if batch_size % ranks:
         raise UserError(f"train.batch_size {batch_size} cannot be shared evenly by {ranks} processes; change one of them")
-    return batch_size // ranks
+    size = batch_size // ranks
+    return Share(engine.data_rank, size, min(spec.train.micro_batch_size or size, size))
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
@@ -69,14 +70,43 @@ def seed_draws(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def total(accelerator: Accelerator, *values: float | Tensor) -> list[float]:
-    """Each value summed over all ranks, in one exchange, in fp64."""
-    if accelerator.num_processes == 1 and accelerator.device.type == "cpu":
-        return [float(value) for value in values]
-    stacked = torch.stack([torch.as_tensor(value, dtype=torch.float64, device=accelerator.device) for value in values])
+def summed(accelerator: Accelerator, *values: float | Tensor) -> Tensor:
+    """Each value summed over all ranks, in one exchange: (n,) fp64 on the device. The CPU does not wait for it."""
+    stacked = torch.stack([_on(accelerator.device, value) for value in values])
     if accelerator.num_processes > 1:
         stacked = accelerator.reduce(stacked, reduction="sum")
-    return [float(value) for value in stacked.tolist()]
+    return stacked
+
+
+def total(accelerator: Accelerator, *values: float | Tensor, alike: Sequence[float | Tensor] = ()) -> list[float]:
+    """Each value summed over all ranks, in one exchange, in fp64; after them those that all ranks have `alike`, as they are.
+
+    However many there are, they come from the device in one transfer.
+    """
+    if accelerator.num_processes == 1:
+        return read(*values, *alike)
+    return read(*summed(accelerator, *values).unbind(), *alike)
+
+
+def read(*values: float | Tensor) -> list[float]:
+    """What these numbers and scalars are. Here the CPU waits, once, until their device has computed all that was asked of it."""
+    places: dict[torch.device, list[int]] = {}
+    for index, value in enumerate(values):
+        if isinstance(value, Tensor):
+            places.setdefault(value.device, []).append(index)
+    found = list(values)
+    for indices in places.values():
+        stacked = torch.stack([values[index].double() for index in indices])  # type: ignore[union-attr]
+        for index, number in zip(indices, stacked.tolist(), strict=True):
+            found[index] = number
+    return [float(value) for value in found]
+
+
+def _on(device: torch.device, value: float | Tensor) -> Tensor:
+    # A number is filled in where it is wanted: copying it from the CPU's memory would wait for the device.
+    if isinstance(value, Tensor):
+        return value.to(device, torch.float64)
+    return torch.full((), value, dtype=torch.float64, device=device)
 
 
 def agree(accelerator: Accelerator, fingerprint: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -35,13 +35,17 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
+        return self.map(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with each of its tensors changed."""
 
-        extra = None if self.extra is None else {name: tensor.to(device, non_blocking=True) for name, tensor in self.extra.items()}
-        ids, targets = self.ids.to(device, non_blocking=True), self.targets.to(device, non_blocking=True)
-        return Batch(ids, targets, move(self.positions), move(self.segments), move(self.weights), move(self.item_ids), extra)
+        def changed(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else change(tensor)
+
+        extra = None if self.extra is None else {name: change(tensor) for name, tensor in self.extra.items()}
+        others = changed(self.positions), changed(self.segments), changed(self.weights), changed(self.item_ids)
+        return Batch(change(self.ids), change(self.targets), *others, extra)
 
 
 def counted(batch: Batch) -> Tensor:

@@ -24,7 +24,7 @@ from llmkit.model.init import initial_values, named_parameters_with_roles, saved
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision
 from llmkit.train.checkpoint import Checkpoint
-from llmkit.train.engine import Engine, Stats, make_objective, recompute_blocks, summed_stats
+from llmkit.train.engine import Engine, Stats, make_objective, recompute_blocks, share, summed_stats
 from llmkit.train.parallel import state
 from llmkit.train.parallel.checks import check
 from llmkit.train.parallel.context import cut_sequences, own_part
@@ -77,14 +77,15 @@ class ParallelEngine(Engine):
     def size(self) -> int:
         return sum(one.parameter.numel() for one in self.whole)
 
-    def gradients(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+    def gradients(self, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
         losses, stats = [], []
+        # FSDP averages over the ranks that read other tokens.
+        part = share(self.mesh.sharding, count)
         for index, batch in enumerate(micros):
             self.module.set_requires_gradient_sync(index == len(micros) - 1)  # type: ignore[operator]
             with precision.autocast(self.spec.train.precision, self.device):
                 total, metrics, found = self.module(self._own_part(batch))
-            # FSDP averages over the ranks that read other tokens.
-            (total * (self.mesh.sharding / count)).backward()
+            (total * part).backward()
             losses.append(metrics.get("loss", total.detach()))
             stats.append(found)
         self._collect_gradients()
@@ -102,9 +103,13 @@ class ParallelEngine(Engine):
         for piece in self.pieces:
             piece.sharded.grad = None
 
-    def total(self, *values: float | Tensor) -> list[float]:
+    def total(self, *values: float | Tensor, alike: Sequence[float | Tensor] = ()) -> list[float]:
+        found = super().total(*values, alike=alike)
         # Ranks that compute the same share of the batch say the same.
-        return [value / self.copies for value in super().total(*values)]
+        return [value / self.copies for value in found[: len(values)]] + found[len(values) :]
+
+    def summed(self, value: float | Tensor) -> Tensor:
+        return super().summed(value) / self.copies
 
     def nats(self, batches: Iterable[Batch]) -> tuple[Tensor, int]:
         nats, counted = super().nats(map(self._own_part, self._as_often_as_any_rank(list(batches))))

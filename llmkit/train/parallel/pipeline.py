@@ -30,7 +30,7 @@ from llmkit.model.decoder import Decoder
 from llmkit.model.generate import evaluating
 from llmkit.model.language_model import token_nats
 from llmkit.train import precision
-from llmkit.train.engine import Stats, make_objective, summed_stats
+from llmkit.train.engine import Stats, make_objective, share, summed_stats
 from llmkit.train.parallel.engine import ParallelEngine
 from llmkit.train.step import TrainStep
 
@@ -120,15 +120,15 @@ class PipelineEngine(ParallelEngine):
 
     root: StageStep
 
-    def gradients(self, micros: Sequence[Batch], count: float) -> tuple[Tensor, Stats]:
+    def gradients(self, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
         chunk = self._chunk
         chunk.micros, chunk.told, chunk.stats = [self._own_part(batch) for batch in micros], [], []
         rows = {batch.ids.shape[0] for batch in micros}
         if len(rows) > 1:
             raise UserError(f"parallel.pp needs micro-batches of one size, and this step has {sorted(rows)}; change train.micro_batch_size")
-        share = self.mesh.sharding / count
+        part = share(self.mesh.sharding, count)
         stage = self._stage(chunk, rows.pop())
-        schedule = SCHEDULES[self.spec.parallel.schedule](stage, len(micros), lambda total, _: total.sum() * share, scale_grads=False)
+        schedule = SCHEDULES[self.spec.parallel.schedule](stage, len(micros), lambda total, _: total.sum() * part, scale_grads=False)
         numbers = torch.arange(len(micros))
         if self.root.last:
             schedule.step(number=numbers, target=numbers, losses=[], return_outputs=False)
