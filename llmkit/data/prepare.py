@@ -42,6 +42,11 @@ class Prepared:
     validation: TokenFile
     fingerprint: str
 
+    def contents(self) -> dict[str, str]:
+        """What a run goes on with, or not at all: by content, so that a copied or touched file is the same text."""
+        train, validation = (str(file.manifest["sha256"]) for file in (self.train, self.validation))
+        return {"training_tokens": train, "validation_tokens": validation, "tokenizer": self.tokenizer.fingerprint()}
+
     def validation_documents(self) -> Iterator[Document]:
         """The held-out text, as it was when the tokens were made."""
         with (self.validation.directory / VALIDATION_TEXT).open(encoding="utf-8") as file:

@@ -25,16 +25,10 @@ def resolved(spec: Spec, device: torch.device, recorded: str | None = None) -> S
 def manifest_of(spec: Spec, catalog: Catalog, prepared: Prepared | None = None) -> dict[str, Any]:
     """What a run records: versions, components and revisions, git state, hardware, what the model costs, and the fingerprints of its
     data where it has some."""
-    return manifest(spec, catalog) | {"cost": cost(spec, catalog), "fingerprints": {} if prepared is None else fingerprints(prepared)}
+    return manifest(spec, catalog) | {"cost": cost(spec, catalog), "fingerprints": {} if prepared is None else prepared.contents()}
 
 
 def cost(spec: Spec, catalog: Catalog) -> dict[str, Any]:
     """Parameters and FLOPs as `llmkit build` counts them, so that whoever compares runs needs to build no model."""
     counted = account(spec, catalog)
     return {"parameters": asdict(counted.parameters), "flops_per_token": asdict(counted.flops_per_token)}
-
-
-def fingerprints(prepared: Prepared) -> dict[str, str]:
-    """What a run goes on with, or not at all: by content, so that a copied or touched file is the same text."""
-    train, validation = (str(file.manifest["sha256"]) for file in (prepared.train, prepared.validation))
-    return {"training_tokens": train, "validation_tokens": validation, "tokenizer": prepared.tokenizer.fingerprint()}

@@ -14,7 +14,6 @@ from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint
-from llmkit.train.record import fingerprints
 from llmkit.train.run import RunDirectory, named_checkpoint
 
 MAY_CHANGE = (
@@ -81,7 +80,7 @@ def check_data(found: Checkpoint, prepared: Prepared) -> None:
     """The text and the tokenizer are those that the run began with. `UserError` where not: a spec names files, not what is in them."""
     origin = _run_of(found)
     recorded = origin.load_manifest().get("fingerprints", {})
-    changed = [name for name, now in fingerprints(prepared).items() if recorded.get(name, now) != now]
+    changed = [name for name, now in prepared.contents().items() if recorded.get(name, now) != now]
     if changed:
         raise UserError(
             f"{' and '.join(changed)} are no longer those of the run in {str(origin.root)!r}: what data.source reads, or the code that "

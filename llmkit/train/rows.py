@@ -36,3 +36,19 @@ class RowFiles:
         for file in self._open.values():
             file.close()
         self._open.clear()
+
+
+def whole_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a file of rows and what they say; none where there is no file.
+
+    A killed process may leave half a line at the end, and a machine that lost its power a piece of the file that was never written.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else ()
+    return [(line, row) for line in lines if line.endswith("\n") and isinstance(row := _parsed(line), dict) and "step" in row]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
