@@ -71,6 +71,7 @@ def _launch(spec: Spec, out: Path, resume: str, processes: int) -> int:
     """Everything that a person can get wrong is checked here, once, before so many interpreters start."""
     from llmkit.data.prepare import prepare
     from llmkit.train.launch import launch
+    from llmkit.train.lock import alone
     from llmkit.train.loop import check
     from llmkit.train.parallel.checks import check_ranks
     from llmkit.train.progress import Screen
@@ -79,9 +80,10 @@ def _launch(spec: Spec, out: Path, resume: str, processes: int) -> int:
     if "RANK" in os.environ:
         raise UserError("--processes starts processes by itself, and this one was started by a launcher; leave one of the two out")
     check_ranks(spec, processes)
-    if check(spec, RunDirectory(out), resume, lambda text: None).finished is None:
-        with Screen(person) as screen, warnings.catch_warnings(action="ignore"):
-            prepare(spec, progress=screen.preparing)
+    with alone(out, lambda text: None):
+        if check(spec, RunDirectory(out), resume, lambda text: None).finished is None:
+            with Screen(person) as screen, warnings.catch_warnings(action="ignore"):
+                prepare(spec, progress=screen.preparing)
     return launch(_without_processes(sys.argv[1:]), processes)
 
 

@@ -12,7 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -30,6 +30,7 @@ from llmkit.runtime import catalog as installed
 from llmkit.train import precision, world
 from llmkit.train.engine import Engine
 from llmkit.train.feeding import Feeder, Share
+from llmkit.train.lock import alone
 from llmkit.train.parallel import make_engine
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
@@ -61,7 +62,7 @@ def train(
     """
     catalog = catalog or installed()
     reporter = reporter if reporter is not None and world.rank_from_environment() == 0 else Silent()
-    with RunDirectory(out) as directory, StopWish() as wish:
+    with StopWish() as wish, _alone(out, reporter), RunDirectory(out) as directory:
         begin = check(spec, directory, resume, reporter.say, catalog)
         if begin.finished is not None:
             reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
@@ -304,6 +305,11 @@ class Trainer:
 
     def _how_to_go_on(self) -> str:
         return f"stopped at step {self.done.step} of {self.spec.steps} with a complete checkpoint; the same command goes on from there"
+
+
+def _alone(out: Path, reporter: Reporter) -> AbstractContextManager[None]:
+    """The first rank has the run for all. Where another process has it, this rank ends, and with it, by their launcher, the others."""
+    return alone(out, reporter.say) if world.rank_from_environment() == 0 else nullcontext()
 
 
 @contextmanager

@@ -26,8 +26,9 @@ from llmkit.runtime import load_spec
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint, earlier_names
 from llmkit.train.durable import copy_whole, is_draft, told, write_whole
+from llmkit.train.lock import LOCK, alone
 from llmkit.train.record import manifest_of
-from llmkit.train.rows import RowFiles, whole_rows
+from llmkit.train.rows import RowFiles
 
 IMPORTED = "imported"
 """Key of the manifest of a run that was imported: from which family."""
@@ -64,10 +65,10 @@ class RunDirectory:
         return self.spec.exists()
 
     def occupied(self) -> bool:
-        """Whether anything at all lies here, besides what a process that died at its very beginning left half-written."""
+        """Whether anything at all lies here, besides a lock, and what a process that died at its very beginning left half-written."""
         if not self.root.is_dir():
             return self.root.exists()
-        return any(not is_draft(path) for path in self.root.iterdir())
+        return any(not is_draft(path) and path.name != LOCK for path in self.root.iterdir())
 
     def begin(self, spec: Spec, manifest: dict[str, Any], tokenizer: Path | None) -> None:
         """Write what a run has before its first step.
@@ -131,7 +132,7 @@ class RunDirectory:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of `<name>.jsonl`, without those that a crash has torn."""
-        return [row for _, row in whole_rows(self._rows.path(name))]
+        return [row for _, row in _whole_rows(self._rows.path(name))]
 
     def row_files(self) -> list[Path]:
         """The files of rows that the run has."""
@@ -151,7 +152,7 @@ class RunDirectory:
                 if later.step > step:
                     later.remove()
             for path in self.row_files():
-                rows = whole_rows(path)
+                rows = _whole_rows(path)
                 # A spike that the run went back from was in a step after the checkpoint that knows of it.
                 kept = rows[:spikes] if path.stem == SPIKES else [(line, row) for line, row in rows if row["step"] <= step]
                 write_whole(path, "".join(line for line, _ in kept))
@@ -161,8 +162,9 @@ class RunDirectory:
 def write_initialised(spec: Spec, out: Path) -> None:
     """A run that was not trained yet: the filled spec, and a checkpoint of step 0 with the initial values. Training goes on from there."""
     directory = RunDirectory(out)
-    directory.begin(spec, manifest_of(spec, installed()), None)
-    checkpoints.write(directory.checkpoints, 0, build(spec), trainer={"tokens": 0, "seed": spec.train.seed})
+    with alone(out, warnings.warn):
+        directory.begin(spec, manifest_of(spec, installed()), None)
+        checkpoints.write(directory.checkpoints, 0, build(spec), trainer={"tokens": 0, "seed": spec.train.seed})
 
 
 @dataclass(frozen=True)
@@ -228,3 +230,19 @@ def named_checkpoint(path: Path) -> Checkpoint:
     if damage is not None:
         raise UserError(f"checkpoint {str(path)!r} is damaged ({damage}); name an earlier one")
     return found
+
+
+def _whole_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a file of rows and what they say; none where there is no file.
+
+    A killed process may leave half a line at the end, and a machine that lost its power a piece of the file that was never written.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else ()
+    return [(line, row) for line in lines if line.endswith("\n") and isinstance(row := _parsed(line), dict) and "step" in row]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
