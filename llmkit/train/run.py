@@ -28,7 +28,7 @@ from llmkit.train.checkpoint import Checkpoint, earlier_names
 from llmkit.train.durable import copy_whole, is_draft, told, write_whole
 from llmkit.train.lock import LOCK, alone
 from llmkit.train.record import manifest_of
-from llmkit.train.rows import RowFiles
+from llmkit.train.rows import RowFiles, whole_rows
 
 IMPORTED = "imported"
 """Key of the manifest of a run that was imported: from which family."""
@@ -132,7 +132,7 @@ class RunDirectory:
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """The rows of `<name>.jsonl`, without those that a crash has torn."""
-        return [row for _, row in _whole_rows(self._rows.path(name))]
+        return [row for _, row in whole_rows(self._rows.path(name))]
 
     def row_files(self) -> list[Path]:
         """The files of rows that the run has."""
@@ -152,7 +152,7 @@ class RunDirectory:
                 if later.step > step:
                     later.remove()
             for path in self.row_files():
-                rows = _whole_rows(path)
+                rows = whole_rows(path)
                 # A spike that the run went back from was in a step after the checkpoint that knows of it.
                 kept = rows[:spikes] if path.stem == SPIKES else [(line, row) for line, row in rows if row["step"] <= step]
                 write_whole(path, "".join(line for line, _ in kept))
@@ -230,19 +230,3 @@ def named_checkpoint(path: Path) -> Checkpoint:
     if damage is not None:
         raise UserError(f"checkpoint {str(path)!r} is damaged ({damage}); name an earlier one")
     return found
-
-
-def _whole_rows(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of a file of rows and what they say; none where there is no file.
-
-    A killed process may leave half a line at the end, and a machine that lost its power a piece of the file that was never written.
-    """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True) if path.exists() else ()
-    return [(line, row) for line in lines if line.endswith("\n") and isinstance(row := _parsed(line), dict) and "step" in row]
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
