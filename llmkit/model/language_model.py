@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
-from typing import TypeVar
+from itertools import chain, groupby, islice
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,18 @@ HEAD_LOGITS = 1 << 24
 
 ENCODED_DOCUMENTS = 256
 """Documents that are tokenised in one call."""
+
+
+class Row(NamedTuple):
+    """A text to score: its ids, of which the last `scored` are the continuation's."""
+
+    ids: list[int]
+    scored: int
+
+    @property
+    def read(self) -> list[int]:
+        """What the model reads: all but the last, which it only predicts."""
+        return self.ids[:-1]
 
 
 class ModelLM:
@@ -59,16 +71,36 @@ class ModelLM:
         """
         rows = [self._row(context, continuation) for context, continuation in pairs]
         results = [LogLikelihood(0.0, True, 0)] * len(rows)
-        scored = [index for index, (_, count) in enumerate(rows) if count]
+        groups = self._read_together(rows)
         # Rows of like length together, the longest first: little padding, and too large a batch fails at once.
-        scored.sort(key=lambda index: -len(rows[index][0]))
+        groups.sort(key=lambda group: -len(rows[group[0]].ids))
         with evaluating(self.model):
-            for chunk in _chunks(scored, self.batch_size):
-                for index, result in zip(chunk, self._score([rows[index] for index in chunk]), strict=True):
+            for chunk in _chunks(groups, self.batch_size):
+                scored = self._score([[rows[index] for index in group] for group in chunk])
+                for index, result in zip(chain.from_iterable(chunk), scored, strict=True):
                     results[index] = result
         return results
 
-    def _row(self, context: str, continuation: str) -> tuple[list[int], int]:
+    def _read_together(self, rows: Sequence[Row]) -> list[list[int]]:
+        """The rows that have something to score, in groups: what the first of a group reads begins with what each other of it reads.
+
+        A token is read by those after it alone, so that one pass serves a group: a text asked at many places, or the options for one
+        place. Not where an encoding depends on how long the whole text is, which is why it refuses a cache.
+        """
+        scored = [index for index, row in enumerate(rows) if row.scored]
+        if self.model.refuses_cache(self.max_seq_len) is not None:
+            return [[index] for index in scored]
+        groups: list[list[int]] = []
+        # In this order, what begins with a row stands right before it.
+        for index in sorted(scored, key=lambda index: rows[index].read, reverse=True):
+            read = rows[index].read
+            if groups and rows[groups[-1][0]].read[: len(read)] == read:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+        return groups
+
+    def _row(self, context: str, continuation: str) -> Row:
         """The ids, cut on the left to what the model reads and the one that it predicts last, and how many are the continuation's."""
         ids, spans = self.tokenizer.encode_offsets(context + continuation)
         first = next((index for index, (_, end) in enumerate(spans) if end > len(context)), len(ids))
@@ -78,24 +110,28 @@ class ModelLM:
                 f"a continuation of {count} tokens is longer than the {self.max_seq_len} that the model reads at once: "
                 f"{continuation[:40]!r}...; shorten it, or score it with `stream`"
             )
-        return [self.tokenizer.bos_id, *ids][-self.max_seq_len - 1 :], count
+        return Row([self.tokenizer.bos_id, *ids][-self.max_seq_len - 1 :], count)
 
-    def _score(self, rows: Sequence[tuple[list[int], int]]) -> list[LogLikelihood]:
+    def _score(self, groups: Sequence[Sequence[Row]]) -> list[LogLikelihood]:
+        """Every row of every group, in order: one line of the batch is what the first row of a group reads."""
         device = _device(self.model)
-        width = max(len(ids) for ids, _ in rows) - 1
-        ids = torch.full((len(rows), width), self.tokenizer.pad_id)
-        targets = torch.zeros_like(ids)
+        width = max(len(group[0].read) for group in groups)
+        ids = torch.full((len(groups), width), self.tokenizer.pad_id)
         positions = torch.full_like(ids, -1)
-        counted = torch.zeros_like(ids, dtype=torch.bool)
-        for index, (row, count) in enumerate(rows):
-            read = len(row) - 1
-            ids[index, :read] = torch.tensor(row[:-1])
-            targets[index, :read] = torch.tensor(row[1:])
-            positions[index, :read] = torch.arange(read)
-            counted[index, read - count : read] = True
-        h, _ = self.model.features(Batch(ids.to(device), targets.to(device), positions.to(device)))
-        nats, greedy = token_nats(self.model, h[counted.to(device)], targets[counted].to(device))
-        counts = [count for _, count in rows]
+        lines: list[int] = []
+        places: list[int] = []
+        wanted: list[int] = []
+        for line, group in enumerate(groups):
+            read = group[0].read
+            ids[line, : len(read)] = torch.tensor(read)
+            positions[line, : len(read)] = torch.arange(len(read))
+            for row in group:
+                lines += [line] * row.scored
+                places += range(len(row.read) - row.scored, len(row.read))
+                wanted += row.ids[-row.scored :]
+        h, _ = self.model.features(Batch(ids.to(device), torch.zeros_like(ids).to(device), positions.to(device)))
+        nats, greedy = token_nats(self.model, h[lines, places], torch.tensor(wanted, device=device))
+        counts = [row.scored for group in groups for row in group]
         return [
             LogLikelihood(-float(part.double().sum()), bool(best.all()), len(part))
             for part, best in zip(torch.split(nats.cpu(), counts), torch.split(greedy.cpu(), counts), strict=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from llmkit.core.component import Component, Params
 from llmkit.core.hooks import hookimpl
 from llmkit.core.kinds import Kind
+from llmkit.plugins.tasks.choice import TaskChoice
 
 
 class PydocParams(Params):
@@ -53,6 +54,17 @@ class HubParams(Params):
     limit: PositiveInt | None = Field(None, description="only the first so many records")
 
 
+class SyntheticParams(Params):
+    """Parameters of `synthetic`."""
+
+    task: TaskChoice = Field(
+        description="what is exercised: induction, mqar, copying or dyck, with the task's own parameters: {type: mqar, pairs: 16}",
+        examples=["mqar", {"type": "dyck", "length": 6}, {"type": "copying", "blanks": 4}, {"type": "induction", "separator": " "}],
+    )
+    documents: PositiveInt = Field(20_000, description="how many documents there are")
+    seed: NonNegativeInt = Field(0, description="which documents; no seed makes one that a probe asks")
+
+
 @hookimpl
 def llmkit_components() -> list[Component]:
     """Every component of this folder."""
@@ -69,4 +81,11 @@ def llmkit_components() -> list[Component]:
             Kind.source, "text", TextParams, f"{here}.text:Text", "text files, whole or cut into paragraphs, lines or by a separator"
         ),
         Component(Kind.source, "hub", HubParams, f"{here}.hub:Hub", "anything that Hugging Face datasets loads, local or remote"),
+        Component(
+            Kind.source,
+            "synthetic",
+            SyntheticParams,
+            f"{here}.synthetic:Synthetic",
+            "exercises whose answers are known, for the probes: induction, recall (arXiv 2312.04927), copying, brackets",
+        ),
     ]
