@@ -98,6 +98,16 @@ def _setting(address: str, value: Any) -> Node:
     return nested(address.split("."), value if isinstance(value, Node) else located(value, place), place)
 
 
+def axes_between(study: Study, arm: Arm) -> dict[str, tuple[str, ...]]:
+    """The axes on which an arm differs from the baseline, each with the addresses that either of the two alternatives sets."""
+    chosen = study.arm(study.baseline).choices
+    return {
+        axis: tuple(dict.fromkeys([*alternatives[chosen[axis]], *alternatives[arm.choices[axis]]]))
+        for axis, alternatives in study.axes.items()
+        if chosen[axis] != arm.choices[axis]
+    }
+
+
 def arm_differences(baseline: Spec, spec: Spec, given: Sequence[str]) -> list[Difference]:
     """Where an arm's spec differs from the baseline's.
 

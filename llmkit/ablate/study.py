@@ -273,6 +273,7 @@ class _Reading:
             for name, values in alternatives.items():
                 self._check_own(axis, name, values)
         self._check_shared()
+        self._check_undone()
 
     def _check_equal(self, axis: str, alternatives: Mapping[str, Any]) -> None:
         seen: dict[str, str] = {}
@@ -297,6 +298,18 @@ class _Reading:
                 if first.setdefault(address, axis) != axis:
                     where = next(name for name, values in alternatives.items() if address in values)
                     self._say(["axes", axis, where, address], f"is set by axis {first[address]!r} too; let one axis set it", key=True)
+
+    def _check_undone(self) -> None:
+        """What matching would turn back to the baseline's."""
+        dials = [self.form.dial] if isinstance(self.form.dial, str) else self.form.dial
+        for axis, alternatives in self.axes.items():
+            for name, values in alternatives.items():
+                for address in values:
+                    budget = self.form.match == "tokens" and address in ("train.tokens", "train.steps")
+                    turned = address in dials if dials else address.endswith(".ffn.d_ff")
+                    if budget or (turned and self.form.match in ("params", "flops")):
+                        remedy = "remove `match`" if budget else "name another `dial`, or remove `match`"
+                        self._say(["axes", axis, name, address], f"is turned back by match: {self.form.match}; {remedy}", key=True)
 
     def _check_seeds(self) -> None:
         for key in ("seeds", "tune_seeds"):
