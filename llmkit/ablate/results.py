@@ -59,9 +59,9 @@ class Judgement(Part):
 
 
 class Worth(Part):
-    """A difference in tokens: how many fewer (positive) or more of its tokens the baseline would have needed to be as good as the arm."""
+    """A difference in tokens: how many more (positive) or fewer of its tokens the baseline would have needed to end where the arm ended."""
 
-    fraction: float = Field(description="of the training tokens; 0.07 is 7% of them")
+    fraction: float = Field(description="of the training tokens; 0.07: the arm is worth 7% of them, -0.07: it costs 7% of them")
     interval: tuple[float, float] | None = None
     words: str = Field(description="such as `worth 7% (4-10%) of the training tokens`")
 

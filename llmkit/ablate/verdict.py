@@ -142,7 +142,7 @@ def judge(
 
 
 def _at_once(ps: Sequence[float]) -> list[float]:
-    """Bonferroni's correction: what confidence sequences at alpha / arms say together. `equivalent` is such an interval within the margin."""
+    """Bonferroni's correction: what confidence sequences at alpha / arms say together; `equivalent` is one within the margin."""
     return [min(1.0, len(ps) * p) for p in ps]
 
 
@@ -189,7 +189,7 @@ def _trouble(values: Values, arm: str, baseline: str) -> str | None:
     if not diverged:
         return None
     rest = "" if len(diverged) == len(values[arm]) else "; the figures are of the others, which flatters it"
-    return f"diverged with {_seeds(diverged)} of {len(values[arm])}{rest}"
+    return f"diverged with {_seeds(diverged)} ({len(diverged)} of {len(values[arm])}){rest}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:

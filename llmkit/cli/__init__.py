@@ -15,6 +15,7 @@ from llmkit.cli.output import run_app
 from llmkit.cli.plugins import app as plugins
 from llmkit.cli.spec import app as spec
 from llmkit.cli.train import train_spec
+from llmkit.cli.verdict import judge_numbers
 from llmkit.cli.verify_resume import verify_resume
 
 app = typer.Typer(
@@ -28,6 +29,7 @@ app.command("generate")(generate_text)
 app.command("import")(import_model)
 app.command("ledger")(show_step)
 app.command("train")(train_spec)
+app.command("verdict")(judge_numbers)
 app.command("verify-resume")(verify_resume)
 app.add_typer(plugins, name="plugins")
 app.add_typer(spec, name="spec")
