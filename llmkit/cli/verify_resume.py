@@ -38,14 +38,15 @@ def verify_resume(
     Exits 1 where the runs differ, naming the first tensor, its step and how far they are apart.
 
     Example: llmkit verify-resume recipe:tiny --steps 60 --every 12 --processes 2
+    Example: llmkit verify-resume recipe:tiny --steps 60 --every 12 --processes 2 --set parallel.tp=2
     """
     from llmkit.runtime import load_spec
+    from llmkit.train.parallel.checks import check_ranks
 
     if "RANK" in os.environ:
         raise UserError("verify-resume starts its processes by itself, and this one was started by a launcher; use --processes")
     loaded = load_spec(spec, [*(overrides or ()), *([f"train.steps={steps}"] if steps is not None else ())])
-    if loaded.train.batch_size % processes:
-        raise UserError(f"train.batch_size {loaded.train.batch_size} cannot be shared evenly by {processes} processes; change one of them")
+    check_ranks(loaded, processes)
     kill_every = every or max(loaded.steps // 5, 1)
     certificate = _verify(_with_checkpoints(loaded, kill_every), out or Path("runs") / f"{loaded.name}-verified", kill_every, processes)
     if as_json:

@@ -230,9 +230,23 @@ def test_two_ranks_are_exact_and_a_run_that_one_rank_began_goes_on_within_roundi
     assert max(one.relative for one in certificate.cases[1].compared) < 1e-5
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["tp", "pp"])
+def test_ranks_that_share_the_model_are_exact_too_and_take_over_from_one_process_within_rounding(zoo, tmp_path, parallel):
+    overrides = ["model.block.ffn=swiglu", f"parallel.{parallel}=2"]
+    spec = llmkit.load_spec(document(tmp_path, micro_batch_size=1, steps=6), overrides=overrides)
+    certificate = verify(spec, tmp_path / "out", every=4, processes=2, say=silent, progress=silent)
+    assert [case.verdict for case in certificate.cases] == ["identical", "within tolerance"]
+    for case in certificate.cases:
+        order = next(one for one in case.compared if one.what == "data order and tokens")
+        assert order.equal and order.count == 6 * 4
+    assert max(one.relative for one in certificate.cases[1].compared) < 1e-4
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--set", "parallel.tp=2"], "parallel asks for 2 ranks (tp 2), and there are 1"),
         (["--every", "8"], "a run of 8 steps is over before it is killed after step 8"),
         (["--processes", "3"], "batch_size 4 cannot be shared evenly by 3 processes"),
         (["--out", "."], "is not empty; choose another directory with --out"),

@@ -81,8 +81,16 @@ def make_mesh(parallel: ParallelSpec, device: torch.device) -> Mesh:
         place["tp"],
         place["cp"],
         place["pp"],
-        place["dp_replicate"] * parallel.dp_shard + place["dp_shard"],
+        share_of(parallel, distributed.get_rank()),
     )
+
+
+def share_of(parallel: ParallelSpec, rank: int) -> int:
+    """Which share of a batch a rank reads, without any group: ranks that hold parts of one model read the same."""
+    if parallel.ranks == 1:
+        return rank
+    place = _place(parallel, rank)
+    return place["dp_replicate"] * parallel.dp_shard + place["dp_shard"]
 
 
 AXES = ("pp", "dp_replicate", "dp_shard", "cp", "tp")

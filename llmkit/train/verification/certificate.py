@@ -81,6 +81,7 @@ class Certificate:
             "batch_size": self.spec.train.batch_size,
             "micro_batch_size": self.spec.train.micro_batch_size,
             "precision": self.spec.train.precision,
+            "parallel": self.spec.parallel.degrees(),
             "cases": [_case(case) for case in self.cases],
             **self.record,
         }
@@ -91,8 +92,9 @@ def verify(
 ) -> Certificate:
     """Train a spec straight, and killed after every `every`-th step and resumed; compare; write `out/certificate.json`.
 
-    With more than one process also from a run that began on one. The runs stay in `out`, so that whoever doubts can look.
-    `UserError` where `out` holds something, where the spec is too short to be killed, and for whatever training refuses.
+    With more than one process also from a run that began on one, which has the whole model whatever `parallel` says. The runs stay in
+    `out`, so that whoever doubts can look. `UserError` where `out` holds something, where the spec is too short to be killed, and for
+    whatever training refuses.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{str(out)!r} is not empty; choose another directory with --out")

@@ -133,12 +133,13 @@ class _Told:
             _add_session(self.told, [_lines(path) for path in session])
 
     def batches(self) -> Iterator[tuple[int, str, str]]:
-        """(step, name, digest) of every sequence of every step, the ranks' shares in their order.
+        """(step, name, digest) of every sequence of every step, the shares of the batch in their order.
 
-        A step that was computed again after a kill has to be what it was: where it is not, both are told.
+        A step that was computed again after a kill has to be what it was, and so has a share that several ranks read: where it is
+        not, both are told.
         """
         for step, times in sorted(self.told.items()):
-            for place, digests in enumerate(zip_longest(*({tuple(row for rank in ranks for row in rank["rows"]) for ranks in times}))):
+            for place, digests in enumerate(zip_longest(*{rows for ranks in times for rows in _read(ranks)})):
                 yield step, f"sequence {place}", " ".join(map(str, digests))
 
     def random(self) -> Iterator[tuple[int, str, str]]:
@@ -179,6 +180,15 @@ class _Told:
 
     def _checkpoints(self) -> list[checkpoints.Checkpoint]:
         return checkpoints.listed(self.run.directory.checkpoints)[::-1]
+
+
+def _read(ranks: Rows) -> Iterator[tuple[str, ...]]:
+    """The sequences of a step, the ranks' shares in their order; more than once where ranks of one share read other ones."""
+    shares: dict[int, dict[tuple[str, ...], None]] = {}
+    for rank in ranks:
+        shares.setdefault(rank["share"], {})[tuple(rank["rows"])] = None
+    for parts in zip_longest(*(shares[share] for share in sorted(shares)), fillvalue=()):
+        yield tuple(row for part in parts for row in part)
 
 
 def _add_session(told: dict[int, list[Rows]], ranks: Sequence[Rows]) -> None:

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from llmkit.core.errors import UserError
 from llmkit.core.filled import filled, to_yaml
-from llmkit.core.spec import Spec
+from llmkit.core.spec import ParallelSpec, Spec
 from llmkit.train import checkpoint as checkpoints
+from llmkit.train import world
 from llmkit.train.durable import write_whole
 from llmkit.train.progress import Silent
 from llmkit.train.run import RunDirectory
@@ -107,15 +108,19 @@ class _Killer(Silent):
 
 
 def _train(spec_file: Path, out: Path, kill_after: int | None, witnesses: Sequence[Path]) -> dict[str, Any]:
-    """A session, on one rank of it."""
+    """A session, on one rank of it. One process alone has the whole model, whatever the spec's `parallel` says of several."""
     from llmkit.runtime import load_spec
     from llmkit.train.loop import train
+    from llmkit.train.parallel.mesh import share_of
     from llmkit.train.recovery import Diverged
     from llmkit.train.verification.witness import Witness
 
-    witness = Witness(witnesses[int(os.environ.get("RANK", "0"))])
+    spec, rank = load_spec(spec_file), world.rank_from_environment()
+    if len(witnesses) == 1:
+        spec = spec.model_copy(update={"parallel": ParallelSpec()})
+    witness = Witness(witnesses[rank], share_of(spec.parallel, rank))
     try:
-        return train(load_spec(spec_file), out=out, reporter=_Killer(kill_after), witness=witness)
+        return train(spec, out=out, reporter=_Killer(kill_after), witness=witness)
     except Diverged as error:
         raise UserError(f"the run in {str(out)!r} ends before its last step: {error}") from None
 

@@ -19,19 +19,21 @@ class Witness:
     """Appends a line a step to a file of its own rank:
 
     step     counted from 1; a step that was computed again after a kill has one line more
+    share    which share of the batch this rank reads; ranks that hold parts of one model read the same
     rows     SHA-256 of every sequence that this rank computed, in order: item, ids, targets, positions, segments, weights, extra
     random   SHA-256 of the state of torch's generators after the step: as the step seeded them, and moved on by what it drew
     history  which generators moved that no step seeds, Python's and numpy's; what they draw depends on what was drawn before
     """
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, share: int = 0) -> None:
+        self.file, self.share = file, share
         self._began = _unseeded()
 
     def __call__(self, step: int, batches: Sequence[Batch]) -> None:
         now = _unseeded()
         row = {
             "step": step,
+            "share": self.share,
             "rows": [digest for batch in batches for digest in rows(batch)],
             "random": _seeded(),
             "history": [name for name in now if now[name] != self._began[name]],
