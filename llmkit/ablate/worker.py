@@ -1,0 +1,182 @@
+"""A worker: a process that imports torch once and runs cells, one after another, until there are no more.
+
+It is told what to do on stdin, a JSON object a line, and tells what became of it on its first stdout, likewise; whatever a library
+prints goes to stderr. When whoever started it is gone, stdin ends, and it stops as for SIGTERM: with a complete checkpoint.
+
+    python -m llmkit.ablate.worker THREADS
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from filelock import FileLock, Timeout
+
+from llmkit.ablate.cells import ENDING, EVALUATIONS, CellPlan, evaluator_of, read_cell, read_json, state
+from llmkit.ablate.memory import PeakMemory
+from llmkit.core.catalog import Catalog
+from llmkit.core.errors import UserError
+from llmkit.runtime import catalog as installed
+from llmkit.train.durable import write_whole
+from llmkit.train.evaluation import Evaluating, chosen_evaluators
+from llmkit.train.loop import train
+from llmkit.train.progress import Silent
+from llmkit.train.recovery import Diverged
+from llmkit.train.run import load_run
+from llmkit.train.signals import Interrupted
+
+TELL_SECONDS = 0.5
+"""How often a step is told at most."""
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Telling(Silent):
+    """Hands warnings on, and now and then how far a cell has come."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell, self._told = tell, time.monotonic()
+
+    def say(self, text: str) -> None:
+        if text.startswith("warning: "):
+            self._tell({"is": "warning", "text": text.removeprefix("warning: ")})
+
+    def step(self, row: dict[str, Any], total: int) -> None:
+        if time.monotonic() - self._told >= TELL_SECONDS:
+            self._told = time.monotonic()
+            self._tell({"is": "step", "step": row["step"], "of": total})
+
+
+def run_cells(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Tell) -> bool:
+    """Run those of these cells that did not end yet, and leave in each how it ended. False where another process has one of them.
+
+    `UserError` and `Interrupted` are handed on, and leave a cell to be gone on with.
+    """
+    with ExitStack() as held:
+        try:
+            for cell in cells:
+                held.enter_context(lock_of(study / cell.directory))
+        except Timeout:
+            return False
+        for cell in cells:
+            if state(cell, study) is None:
+                _run(cell, study / cell.directory, catalog, tell)
+    return True
+
+
+def lock_of(directory: Path) -> FileLock:
+    """A cell is one process's at a time. The lock lies beside the cell, so that a new run finds its directory empty."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(directory.with_name(f"{directory.name}.lock"), timeout=0)
+
+
+def _run(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell) -> None:
+    memory, began = PeakMemory(), time.perf_counter()
+    ending = _ending(cell, directory, catalog, tell)
+    ending |= {"seconds": time.perf_counter() - began, "peak_memory_bytes": memory.bytes()}
+    directory.mkdir(parents=True, exist_ok=True)
+    write_whole(directory / ENDING, json.dumps(ending, indent=2) + "\n")
+
+
+def _ending(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell) -> dict[str, Any]:
+    try:
+        train(cell.spec, out=directory, catalog=catalog, reporter=Telling(tell))
+        if cell.evaluation is not None:
+            _evaluate(cell, cell.evaluation, directory, catalog)
+    except Diverged as error:
+        return {"ending": "diverged", "reason": str(error)}
+    except UserError:
+        raise
+    except Exception as error:
+        return {"ending": "crashed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    return {"ending": "finished"}
+
+
+def _evaluate(cell: CellPlan, evaluation: str, directory: Path, catalog: Catalog) -> None:
+    """Run the evaluator that the metric is of. `UserError` where it has no such metric."""
+    name, metric = evaluator_of(cell.metric) or "", cell.metric.rpartition(".")[2]
+    (chosen,) = chosen_evaluators(cell.spec, [name], catalog)
+    scores = Evaluating(load_run(directory, catalog)).evaluate(chosen).scores
+    found = {score.metric: score.value if math.isfinite(score.value) else None for score in scores}
+    if metric not in found:
+        raise UserError(f"evaluator {name!r} has no metric {metric!r}; it has {', '.join(found)}: write metric: {name}.{next(iter(found))}")
+    write_whole(directory / EVALUATIONS, json.dumps({**read_json(directory / EVALUATIONS), evaluation: found}, indent=2) + "\n")
+
+
+def main() -> int:
+    """Run what stdin says. The exit code is 0, or that of the signal that stopped it."""
+    tell = _teller()
+    torch.set_num_threads(int(sys.argv[1]))
+    tell({"is": "ready"})
+    for order in _orders():
+        try:
+            tell(_obey(order, tell))
+        except Interrupted as stopped:
+            tell({"is": "stopped"})
+            return stopped.exit_code
+    return 0
+
+
+def _obey(order: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    catalog = installed()
+    if catalog.fingerprint != order["catalog"]:
+        return {"is": "mistake", "text": "workers find other components installed than this study was planned with; start it anew"}
+    try:
+        cells = [read_cell(cell, catalog) for cell in order["cells"]]
+        return {"is": "done" if run_cells(cells, Path(order["study"]), catalog, tell) else "busy"}
+    except UserError as error:
+        return {"is": "mistake", "text": str(error)}
+
+
+def _orders() -> Iterator[dict[str, Any]]:
+    """The lines of stdin, read beside the work, so that its end is noticed."""
+    lines: queue.Queue[str | None] = queue.Queue()
+    idle = threading.Event()
+    idle.set()
+    threading.Thread(target=_read, args=(sys.stdin, lines, idle), daemon=True).start()
+    while (line := lines.get()) is not None:
+        idle.clear()
+        yield json.loads(line)
+        idle.set()
+
+
+def _read(stream: TextIO, lines: queue.Queue[str | None], idle: threading.Event) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+    if not idle.is_set():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _teller() -> Tell:
+    """Writes to what was stdout, which from now on is stderr."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def tell(what: dict[str, Any]) -> None:
+        with lock:
+            try:
+                print(json.dumps(what), file=pipe, flush=True)
+            except BrokenPipeError:
+                # Nobody listens any more; the end of stdin says what to do about it.
+                return
+
+    return tell
+
+
+if __name__ == "__main__":
+    sys.exit(main())
