@@ -84,6 +84,11 @@ class Pinned:
         return receive
 
 
+def makes_ready(device: torch.device) -> bool:
+    """Whether batches are made ready ahead, where nobody says."""
+    return device.type == "cuda"
+
+
 class Ready(NamedTuple):
     """A global batch that is being made ready: its number, its sequences, and this rank's micro-batches."""
 
@@ -97,7 +102,7 @@ class Feeder:
 
     share     which sequences of a batch are this rank's
     crossing  how they come onto the device; by `Pinned` on CUDA unless given
-    ahead     whether the next batch is made ready in a thread; on CUDA unless given
+    ahead     whether the next batch is made ready in a thread; where `makes_ready` unless given
     """
 
     def __init__(
@@ -105,7 +110,7 @@ class Feeder:
     ) -> None:
         self._batches, self._share = batches, share
         self._crossing = crossing or (Pinned(device) if device.type == "cuda" else OnTheSpot(device))
-        self._ahead = device.type == "cuda" if ahead is None else ahead
+        self._ahead = makes_ready(device) if ahead is None else ahead
         self._ready: Ready | None = None
         self._reader: ThreadPoolExecutor | None = None
 

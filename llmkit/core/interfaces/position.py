@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 Tables = dict[str, Tensor]
@@ -79,3 +81,11 @@ class PositionHandle(NamedTuple):
     width: int
     rotate: Rotate
     bias: Bias | None
+
+
+def constant(values: Sequence[float], device: torch.device) -> Tensor:
+    """Numbers that a spec gives, for tables: (n,) fp32 on a device, from memory that a GPU reads while the CPU goes on.
+
+    `torch.tensor(values, device=device)` would wait until the GPU has computed all that was asked of it before.
+    """
+    return torch.tensor(values, dtype=torch.float32, pin_memory=device.type == "cuda").to(device, non_blocking=True)

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
-from llmkit.core.interfaces.position import Position, Tables
+from llmkit.core.interfaces.position import Position, Tables, constant
 from llmkit.core.site import Site
 from llmkit.plugins.positions.components import AlibiParams
 
@@ -26,7 +25,7 @@ class Alibi(Position):
 
     def tables(self, positions: Tensor) -> Tables:
         """The slope of every head, (H,) fp32."""
-        return {"slopes": torch.tensor(slopes(self.heads), device=positions.device)}
+        return {"slopes": constant(slopes(self.heads), positions.device)}
 
     def bias(self, q_pos: Tensor, k_pos: Tensor, head: Tensor, tables: Tables) -> Tensor:
         """0 for the token itself, falling by the head's slope with every token of distance."""

@@ -28,7 +28,7 @@ import math
 import torch
 from torch import Tensor
 
-from llmkit.core.interfaces.position import Position, Tables
+from llmkit.core.interfaces.position import Position, Tables, constant
 from llmkit.core.site import Site
 from llmkit.plugins.positions.components import (
     DynamicScaling,
@@ -163,7 +163,7 @@ def _pair_with_rotations(rotations: float, scaling: YarnScaling, theta: float, w
 
 def _longrope(scaling: LongRopeScaling, positions: Tensor) -> Tensor:
     """What each pair is divided by: (R/2,), or by the text's length (B, T, R/2)."""
-    short, long = (torch.tensor(factors, device=positions.device) for factors in (scaling.short_factor, scaling.long_factor))
+    short, long = (constant(factors, positions.device) for factors in (scaling.short_factor, scaling.long_factor))
     if scaling.use == "fitting":
         return torch.where((document_lengths(positions) > scaling.original_max_seq_len)[..., None], long, short)
     return long if scaling.use == "long" else short
