@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from llmkit.ablate.report.digits import MINUS, between, probability, quantity
-from llmkit.ablate.report.words import difference_words, mean_words, metric_of, unit_of
+from llmkit.ablate.report.words import difference_words, head_of, mean_words
 from llmkit.ablate.results import ArmResult, StudyResult
 
 
@@ -34,7 +34,7 @@ def columns(result: StudyResult) -> list[Column]:
         Column("speed", "speed", "tokens per s", lambda arm: _number(arm.tokens_per_second)),
         Column("memory", "memory", "peak", lambda arm: _number(arm.peak_memory_bytes, "B")),
         Column("cache", "KV cache", "per token", lambda arm: _number(arm.kv_cache_bytes_per_token, "B")),
-        Column("mean", metric_of(result), unit_of(result), _mean),
+        Column("mean", *head_of(result), _mean),
         Column("difference", "difference", f"arm {MINUS} baseline", _difference),
         Column("p", "p", "adjusted", _p),
         Column("verdict", "verdict", "", _verdict),

@@ -24,10 +24,10 @@ from llmkit.ablate.report.frame import (
     typical,
 )
 from llmkit.ablate.report.markup import node
-from llmkit.ablate.report.words import metric_of, ordered, unit_of
+from llmkit.ablate.report.words import axis_of, ordered
 from llmkit.ablate.results import ArmResult, StudyResult
 
-START = 0.05
+START = 0.08
 """The part of the tokens after which a value decides how high the figure reaches: what is before falls too steeply to be read."""
 
 END = 0.75
@@ -106,7 +106,7 @@ def _end(result: StudyResult, curves: Sequence[Curve]) -> Drawing:
 
 
 def _picture(key: str, result: StudyResult, curves: Sequence[Curve], values: Sequence[float], begin: float, end: float) -> Element:
-    title = f"{metric_of(result)}, {unit_of(result)}".rstrip(", ")
+    title = axis_of(result)
     labels = [shortened(curve.name, LETTERS) for curve in curves]
     right = WIDTH - KEY - 12 - max(map(len, labels)) * LETTER
     height = max(280.0, 80 + LINE * len(curves))

@@ -10,7 +10,7 @@ from statistics import median
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report.digits import quantity, signed_fixed
+from llmkit.ablate.report.digits import NARROW, PREFIXES, signed_fixed
 from llmkit.ablate.report.markup import Child, node
 
 Point = tuple[float, float]
@@ -24,10 +24,16 @@ LETTER = 6.9
 LINE = 13.5
 """From one line of labels to the next."""
 
+UNDER = 33.0
+"""From the axis at the bottom to its title."""
+
 DASHES = (None, "6 3", "2 2.5", "9 3 2 3", "12 4", "4 2 1 2 1 2", "1 3")
 """What tells lines apart where colours do not: in print and to the colour-blind."""
 
 COLOURS = 7
+LARGE = [(3 * place, prefix) for place, prefix in enumerate(PREFIXES) if place][::-1]
+"""Powers of ten and their prefixes, the largest first."""
+
 OFF_SCALE = 4.0
 """Times the median reach beyond which something is left off a scale, since all else would be one point on it."""
 
@@ -66,23 +72,24 @@ class Scale:
         """Whether a value lies on the scale."""
         return self.low <= value <= self.high
 
-    def ticks(self, about: int = 5) -> list[float]:
-        """Round numbers on the scale: multiples of 1, 2 or 5 times a power of ten."""
-        rough = (self.high - self.low) / about
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-        decimals = max(0, -math.floor(math.log10(step)))
-        first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
-        return [round(index * step, decimals) + 0.0 for index in range(first, last + 1)]
+    def ticks(self, least: int = 3) -> list[float]:
+        """Round numbers on the scale: multiples of the coarsest 1, 2 or 5 times a power of ten of which there are enough."""
+        power = math.floor(math.log10(self.high - self.low))
+        for exponent, factor in ((power, 5), (power, 2), (power, 1), (power - 1, 5), (power - 1, 2), (power - 1, 1)):
+            step = factor * 10.0**exponent
+            first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
+            if last - first + 1 >= least:
+                break
+        return [round(index * step, -exponent) + 0.0 for index in range(first, last + 1)]
 
 
 def tick_labels(ticks: Sequence[float], sign: bool = False) -> list[str]:
     """The ticks as text, all with as many decimals as tell them apart."""
-    if any(abs(tick) >= 10_000 for tick in ticks):
-        return [quantity(tick) for tick in ticks]
-    step = min((b - a for a, b in pairwise(ticks)), default=abs(ticks[0]) if ticks else 1.0) or 1.0
+    furthest = max(map(abs, ticks), default=0.0)
+    unit, prefix = next(((10.0**power, prefix) for power, prefix in LARGE if furthest >= 10.0**power), (1.0, ""))
+    step = min((b - a for a, b in pairwise(ticks)), default=unit) / unit
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [signed_fixed(tick, decimals, sign) for tick in ticks]
+    return [signed_fixed(tick / unit, decimals, sign) + (NARROW + prefix if prefix and tick else "") for tick in ticks]
 
 
 def typical(reaches: Iterable[float]) -> float:
@@ -133,7 +140,7 @@ def path(points: Sequence[Point]) -> str:
 def axes(across: Scale, down: Scale, across_title: str, down_title: str) -> list[Element]:
     """Both axes: hairlines at the ticks of the upright one, ticks below, titles with units. `down` starts at the bottom."""
     bottom, top = down.start, down.end
-    parts = [node("text", down_title, class_="axis-title", x=0, y=top - 12)]
+    parts = [node("text", down_title, class_="axis-title", x=0, y=top - 14)]
     ticks = down.ticks()
     for tick, label in zip(ticks, tick_labels(ticks)):
         y = down.at(tick)
@@ -144,13 +151,13 @@ def axes(across: Scale, down: Scale, across_title: str, down_title: str) -> list
 
 def across_axis(across: Scale, bottom: float, title: str, sign: bool = False) -> list[Element]:
     """The axis at the bottom."""
-    ticks = across.ticks(4)
+    ticks = across.ticks()
     parts = [node("path", class_="axis", d=f"M{across.start:.1f} {bottom:.1f}H{across.end:.1f}")]
     for tick, label in zip(ticks, tick_labels(ticks, sign)):
         x = across.at(tick)
         parts.append(node("path", class_="axis", d=f"M{x:.1f} {bottom:.1f}v4"))
         parts.append(node("text", label, class_="tick", x=x, y=bottom + 16, text_anchor="middle"))
-    parts.append(node("text", title, class_="axis-title", x=(across.start + across.end) / 2, y=bottom + 33, text_anchor="middle"))
+    parts.append(node("text", title, class_="axis-title", x=(across.start + across.end) / 2, y=bottom + UNDER, text_anchor="middle"))
     return parts
 
 

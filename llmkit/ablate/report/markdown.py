@@ -33,7 +33,7 @@ def _parts(result: StudyResult) -> Iterator[str]:
     if result.amendments:
         yield "> **Amended.** The study was changed after its first run; see below."
     for warning in result.warnings:
-        yield f"> **Warning.** {escaped(warning)}"
+        yield f"> **Warning:** {escaped(warning)}"
     yield _table(tables.results(result))
     yield escaped(f"{tables.results(result).note} {' '.join(method(result))}")
     for table in tables.others(result):

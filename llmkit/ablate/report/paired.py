@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 from llmkit.ablate.report.digits import MINUS, between, measured
-from llmkit.ablate.report.frame import LETTER, WIDTH, Drawing, Scale, across_axis, ink, path, picture, shortened, typical
+from llmkit.ablate.report.frame import LETTER, UNDER, WIDTH, Drawing, Scale, across_axis, ink, path, picture, shortened, typical
 from llmkit.ablate.report.markup import node
 from llmkit.ablate.report.words import compared, difference_words, interval_words, margin_words, ordered, unit_of
 from llmkit.ablate.results import ArmResult, StudyResult
@@ -32,10 +32,11 @@ def draw(result: StudyResult) -> list[Drawing]:
     bottom = TOP + ROW * len(arms)
     across = Scale.around([-limit, limit], 8, WIDTH - 8)
     places = {arm.name: index for index, arm in enumerate(ordered(result))}
-    parts = _ground(result, across, bottom)
+    parts = _ground(result, across, [TOP + ROW * row - 3 for row in range(1, len(arms))], bottom)
     for row, arm in enumerate(arms):
         parts += _row(arm, places[arm.name], TOP + ROW * row, across)
-    parts += across_axis(across, bottom, _axis_title(result), sign=True)
+    parts += across_axis(across, bottom, f"arm {MINUS} baseline, {unit_of(result) or result.metric}", sign=True)
+    parts += _ways(result, across, bottom)
     described = "; ".join(f"{arm.name}: {difference_words(arm)} {between(arm.judgement.interval, sign=True)}" for arm in arms)
     drawn = picture("paired", "Paired differences from the baseline by seed", described, bottom + 42, parts)
     return [Drawing("paired", title, drawn, _caption(result, [arm for arm in arms if reach(arm) > limit * 1.1]))]
@@ -52,14 +53,14 @@ def reach(arm: ArmResult) -> float:
     return max(reached, default=0.0)
 
 
-def _ground(result: StudyResult, across: Scale, bottom: float) -> list[Element]:
-    """The margin, and the line at zero."""
+def _ground(result: StudyResult, across: Scale, edges: Sequence[float], bottom: float) -> list[Element]:
+    """The margin, hairlines between the arms, and the line at zero."""
     parts: list[Element] = []
     if result.equivalence:
         left, right = (across.at(max(across.low, min(across.high, edge))) for edge in (-result.equivalence, result.equivalence))
         parts.append(node("rect", class_="margin", x=left, y=TOP - 6, width=right - left, height=bottom - TOP + 6))
-    zero = across.at(0)
-    return [*parts, node("path", class_="zero", d=f"M{zero:.1f} {TOP - 6:.1f}V{bottom:.1f}")]
+    parts += [node("path", class_="grid", d=f"M{across.start:.1f} {y:.1f}H{across.end:.1f}") for y in edges]
+    return [*parts, node("path", class_="zero", d=f"M{across.at(0):.1f} {TOP - 6:.1f}V{bottom:.1f}")]
 
 
 def _row(arm: ArmResult, index: int, top: float, across: Scale) -> list[Element]:
@@ -107,10 +108,13 @@ def _arrow(x: float, y: float, way: int, index: int, told: Element | None = None
     return node("path", told, class_=f"arrow {ink(index)}", d=f"M{x:.1f} {y:.1f}l{-5 * way} -3.5v7Z")
 
 
-def _axis_title(result: StudyResult) -> str:
-    unit = unit_of(result) or result.metric
+def _ways(result: StudyResult, across: Scale, bottom: float) -> list[Element]:
+    """Which way is which."""
     left, right = ("worse", "better") if result.higher_is_better else ("better", "worse")
-    return f"← {left}   arm {MINUS} baseline, {unit}   {right} →"
+    return [
+        node("text", f"← {left}", class_="axis-title", x=across.start, y=bottom + UNDER),
+        node("text", f"{right} →", class_="axis-title", x=across.end, y=bottom + UNDER, text_anchor="end"),
+    ]
 
 
 def _caption(result: StudyResult, away: Sequence[ArmResult]) -> str:

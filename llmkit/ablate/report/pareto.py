@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
+from itertools import pairwise, product
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from llmkit.ablate.report.digits import quantity
 from llmkit.ablate.report.frame import LETTER, WIDTH, Drawing, Point, Scale, axes, ink, path, picture, shortened
 from llmkit.ablate.report.markup import node
-from llmkit.ablate.report.words import mean_words, metric_of, ordered, unit_of
+from llmkit.ablate.report.words import axis_of, mean_words, ordered
 from llmkit.ablate.results import ArmResult, StudyResult
 
 HEIGHT = 300.0
 LETTERS = 22
-EQUAL = 0.005
-"""Costs that differ by less than this part are the same: arms are matched to within 1%."""
+EQUAL = 0.02
+"""Costs that differ by no more than this part are the same: arms are matched to within 1% of the baseline, on either side."""
 
 
 class Cost(NamedTuple):
@@ -47,10 +47,14 @@ class Spot(NamedTuple):
 
 
 def draw(result: StudyResult) -> list[Drawing]:
-    """A figure for the compute and one for the memory, of those in which the arms differ."""
-    drawings = [drawing for costs in (COMPUTE, MEMORY) if (drawing := _first(result, costs)) is not None]
-    if drawings:
-        return drawings
+    """A figure for the compute and one for the memory, of those in which the arms differ.
+
+    Arms that are confounded or unstable are no reason for a figure, unless there is no other.
+    """
+    for all_count in (False, True):
+        drawings = [drawing for costs in (COMPUTE, MEMORY) if (drawing := _first(result, costs, all_count)) is not None]
+        if drawings:
+            return drawings
     why = "The arms cost the same" if any(_spots(result, cost) for cost in (*COMPUTE, *MEMORY)) else "No costs were recorded"
     return [Drawing("pareto", "Quality against cost", None, f"{why}, so there is nothing to trade quality against.")]
 
@@ -66,11 +70,11 @@ def frontier(spots: Sequence[Spot], higher_is_better: bool) -> list[Spot]:
     return found
 
 
-def _first(result: StudyResult, costs: Sequence[Cost]) -> Drawing | None:
+def _first(result: StudyResult, costs: Sequence[Cost], all_count: bool) -> Drawing | None:
     for cost in costs:
         spots = _spots(result, cost)
-        paid = [spot.cost for spot in spots]
-        if len(spots) > 1 and max(paid) - min(paid) > EQUAL * max(map(abs, paid)):
+        paid = [spot.cost for spot in spots if spot.counts or all_count]
+        if len(paid) > 1 and max(paid) - min(paid) > EQUAL * max(map(abs, paid)):
             return _drawing(result, cost, spots)
     return None
 
@@ -86,15 +90,17 @@ def _spots(result: StudyResult, cost: Cost) -> list[Spot]:
 
 def _drawing(result: StudyResult, cost: Cost, spots: Sequence[Spot]) -> Drawing:
     key = f"pareto-{cost.key}"
-    title = f"{metric_of(result)}, {unit_of(result)}".rstrip(", ")
+    title = axis_of(result)
     down = Scale.around([end for spot in spots for end in _whisker(spot)], HEIGHT - 40, 26, margin=0.1)
     across = Scale.around([spot.cost for spot in spots], 46, WIDTH - 8, margin=0.14)
     parts = axes(across, down, cost.words, title)
-    parts += _frontier(frontier(spots, result.higher_is_better), across, down)
+    steps = _steps(frontier(spots, result.higher_is_better), across, down)
+    if steps:
+        parts.append(node("path", class_="frontier", d=path(steps)))
     places = [(across.at(spot.cost), down.at(spot.mean)) for spot in spots]
     for spot, place in zip(spots, places):
         parts += _spot(spot, place, across, down)
-    parts += _labels(spots, places, across, down)
+    parts += _labels(spots, places, steps, across, down)
     described = "; ".join(f"{spot.arm.name}: {quantity(spot.cost, cost.unit)}, {mean_words(spot.arm)}" for spot in spots)
     drawn = picture(key, f"{title} against {cost.words}", described, HEIGHT, parts)
     hollow = "" if all(spot.counts for spot in spots) else " Hollow: confounded or unstable, and no part of the frontier."
@@ -110,13 +116,14 @@ def _whisker(spot: Spot) -> Point:
     return (spot.mean - deviation, spot.mean + deviation)
 
 
-def _frontier(spots: Sequence[Spot], across: Scale, down: Scale) -> list[Element]:
+def _steps(spots: Sequence[Spot], across: Scale, down: Scale) -> list[Point]:
+    """The corners of the frontier: what a cost buys, until the next arm."""
     if len(spots) < 2:
         return []
     steps = [(across.at(spots[0].cost), down.at(spots[0].mean))]
     for spot in spots[1:]:
         steps += [(across.at(spot.cost), steps[-1][1]), (across.at(spot.cost), down.at(spot.mean))]
-    return [node("path", class_="frontier", d=path(steps))]
+    return steps
 
 
 def _spot(spot: Spot, place: Point, across: Scale, down: Scale) -> list[Element]:
@@ -129,12 +136,14 @@ def _spot(spot: Spot, place: Point, across: Scale, down: Scale) -> list[Element]
 Box = tuple[float, float, float, float]
 
 
-def _labels(spots: Sequence[Spot], places: Sequence[Point], across: Scale, down: Scale) -> list[Element]:
+def _labels(spots: Sequence[Spot], places: Sequence[Point], steps: Sequence[Point], across: Scale, down: Scale) -> list[Element]:
     """Names beside their points: the first place around each that is free, or the one that covers least."""
     taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     for spot, (x, _) in zip(spots, places):
         low, high = map(down.at, _whisker(spot))
         taken.append((x - 1, high, x + 1, low))
+    for (x, y), (to_x, to_y) in pairwise(steps):
+        taken.append((min(x, to_x) - 2, min(y, to_y) - 2, max(x, to_x) + 2, max(y, to_y) + 2))
     parts: list[Element] = []
     for spot, (x, y) in zip(spots, places):
         label = shortened(spot.arm.name, LETTERS)

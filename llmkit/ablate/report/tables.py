@@ -13,16 +13,18 @@ from llmkit.ablate.results import ArmResult, Cell, Judgement, StudyResult
 
 PROSE = "prose"
 CODE = "code"
+ADDRESS = "address"
 NUMBER = "number"
 WORD = "word"
 
 
 class Head(NamedTuple):
-    """The head of a column: its words, the unit below them, and what stands in the column."""
+    """The head of a column: its words, the unit below them, what stands in the column, and a name to set it by."""
 
     text: str
     unit: str = ""
     kind: str = NUMBER
+    key: str = ""
 
 
 class Row(NamedTuple):
@@ -47,7 +49,7 @@ class Table(NamedTuple):
 def results(result: StudyResult) -> Table:
     """The table of results."""
     shown = columns(result)
-    heads = [Head(column.head, column.unit, WORD if column.key == "verdict" else NUMBER) for column in shown]
+    heads = [Head(column.head, column.unit, WORD if column.key == "verdict" else NUMBER, column.key) for column in shown]
     rows = [Row(arm.name, [column.entry(arm) for column in shown], index) for index, arm in enumerate(ordered(result))]
     note = f"Mean ± standard deviation over the seeds; in brackets the {interval_words(result)} of the mean paired difference."
     return Table("results", "What the arms cost, and what they reached", "arm", heads, rows, note)
@@ -65,15 +67,14 @@ def statistics(result: StudyResult) -> Table:
     arms = compared(result)
     for head, values in (
         (Head("pairs"), [count(len(arm.judgement.differences)) if arm.judgement.differences else "" for arm in arms]),
-        (Head("noise floor", "deviation of differences"), [_present(spread(arm.judgement.noise)) for arm in arms]),
-        (Head("resolvable", "at these seeds"), [_present(spread(arm.judgement.resolvable)) for arm in arms]),
-        (Head("more seeds", "to settle it"), [_present(count(arm.judgement.more_seeds)) for arm in arms]),
-        (Head("p"), [_present(probability(arm.judgement.p)) for arm in arms]),
-        (Head("p", "adjusted, Holm"), [_present(probability(arm.judgement.p_adjusted)) for arm in arms]),
+        (Head("noise floor", "deviation of pairs"), [_present(spread(arm.judgement.noise)) for arm in arms]),
+        (Head("resolvable", "with power 0.8"), [_present(spread(arm.judgement.resolvable)) for arm in arms]),
+        (Head("more seeds", "would settle"), [_present(count(arm.judgement.more_seeds)) for arm in arms]),
+        (Head("p", "unadjusted"), [_present(probability(arm.judgement.p)) for arm in arms]),
+        (Head("p", "adjusted"), [_present(probability(arm.judgement.p_adjusted)) for arm in arms]),
         (Head("p", "sign-flip"), [_present(probability(arm.judgement.p_sign_flip)) for arm in arms]),
         (Head("p", "equivalence"), [_present(probability(arm.judgement.p_equivalent)) for arm in arms]),
         (Head("e-value"), [_present(evidence(arm.judgement.e_value)) for arm in arms]),
-        (Head("verdict", kind=WORD), [str(arm.judgement.verdict or "") for arm in arms]),
         (Head("why", kind=PROSE), [arm.judgement.reason or "" for arm in arms]),
     ):
         if any(values):
@@ -97,7 +98,7 @@ def differences(result: StudyResult) -> Table:
         for index, arm in enumerate(ordered(result))
         for one in sorted(arm.differences, key=lambda one: one.derived)
     ]
-    heads = [Head("address", kind=CODE), Head("baseline", kind=CODE), Head("arm", kind=CODE)]
+    heads = [Head("address", kind=ADDRESS), Head("baseline", kind=CODE), Head("arm", kind=CODE)]
     note = "Every address of the filled specs that differs. “Follows”: from another difference, or turned to match the arms."
     return Table("differences", "What differs from the baseline", "arm", heads, rows, note)
 
@@ -125,10 +126,10 @@ def tuning(result: StudyResult) -> Table:
         Head("trials"),
         Head("tried", kind=CODE),
         Head("chosen", kind=CODE),
-        Head("fixed", "spec\u2019s settings"),
-        Head("tuned"),
-        Head("fixed", "difference"),
-        Head("tuned", "difference"),
+        Head("mean", "fixed"),
+        Head("mean", "tuned"),
+        Head("difference", "fixed"),
+        Head("difference", "tuned"),
         Head("verdict", "fixed", kind=WORD),
         Head("verdict", "tuned", kind=WORD),
     ]
@@ -147,9 +148,7 @@ def tuning(result: StudyResult) -> Table:
             Entry(arm.judgement.verdict or ""),
         ]
         rows.append(Row(arm.name, cells, index))
-    note = (
-        "Each arm was searched with the same number of trials, on seeds of their own. Fixed: as the spec has it, nothing tuned."
-    )
+    note = "Each arm was searched with the same number of trials, on seeds of their own. Fixed: as the spec has it, nothing tuned."
     return _narrowed(Table("tuning", "What was tuned", "arm", heads, rows, note))
 
 
@@ -168,14 +167,16 @@ def ended(result: StudyResult) -> Table:
     """Runs that did not finish, and why."""
     places = {arm.name: index for index, arm in enumerate(ordered(result))}
     rows = [Row(cell.arm, [Entry(str(cell.seed)), Entry(failure_words(cell))], places.get(cell.arm, 0)) for cell in failures(result)]
-    return Table("failures", "Runs that did not finish", "arm", [Head("seed"), Head("how it ended", kind=PROSE)], rows)
+    note = "A run that diverges or crashes is a result: it is kept, with its reason."
+    return Table("failures", "Runs that did not finish", "arm", [Head("seed"), Head("how it ended", kind=PROSE)], rows, note)
 
 
 def amendments(result: StudyResult) -> Table:
     """Changes of the study after its first run."""
     rows = [Row(one.when, [Entry(one.address), Entry(value_words(one.was)), Entry(value_words(one.now))]) for one in result.amendments]
-    heads = [Head("address", kind=CODE), Head("was", kind=CODE), Head("is now", kind=CODE)]
-    return Table("amendments", "Changes after the first run", "when", heads, rows)
+    heads = [Head("address", kind=ADDRESS), Head("was", kind=CODE), Head("is now", kind=CODE)]
+    note = "The study was frozen before its first run; this was changed later. Its hash is that of the study as it was frozen."
+    return Table("amendments", "Changes after the first run", "when", heads, rows, note)
 
 
 def provenance(result: StudyResult) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from llmkit.ablate.results import ArmResult, Cell, StudyResult
 
 UNITS = {"val_bits_per_byte": "bits per byte", "val_loss": "nats per token"}
 METRICS = {"val_bits_per_byte": "validation bits per byte", "val_loss": "validation loss"}
+HEADS = {"val_bits_per_byte": ("bits per byte", "validation"), "val_loss": ("validation loss", "nats per token")}
 LISTED = 5
 """Arms that a sentence names before it only counts them."""
 
@@ -31,6 +32,18 @@ def metric_of(result: StudyResult) -> str:
 def unit_of(result: StudyResult) -> str:
     """What the metric is counted in; empty for an evaluator's."""
     return UNITS.get(result.metric, "")
+
+
+def axis_of(result: StudyResult) -> str:
+    """The metric as it is called at an axis, with its unit."""
+    unit = unit_of(result)
+    metric = metric_of(result)
+    return metric if unit in metric else f"{metric}, {unit}"
+
+
+def head_of(result: StudyResult) -> tuple[str, str]:
+    """The metric as the head of a column, in two short lines."""
+    return HEADS.get(result.metric, (result.metric, ""))
 
 
 def direction_of(result: StudyResult) -> str:
