@@ -61,7 +61,7 @@ def probability(p: float | None) -> str:
         return "<0.001"
     if p > 0.99:
         return ">0.99"
-    return f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    return f"{p:#.2g}" if p < 0.1 else f"{p:.2f}"
 
 
 def evidence(e: float | None) -> str:

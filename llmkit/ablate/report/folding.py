@@ -29,14 +29,15 @@ def drawn(table: Table, number: int, baseline: str) -> Element:
         node("thead", node("tr", heads, role="row"), role="rowgroup"),
         node("tbody", rows, role="rowgroup"),
         role="table",
-        aria_labelledby=label,
+        aria_label=table.title,
+        aria_describedby=label,
         class_=table.key,
     )
     kind = "scroll" if table.key in UNFOLDED else "scroll cards"
     return node(
         "div",
-        node("p", node("b", f"Table {number}. {table.title}. "), table.note, class_="caption", id=label),
-        node("div", inside, class_=kind, tabindex=0, role="region", aria_labelledby=label),
+        node("p", node("b", f"Table {number}. "), table.note, class_="caption", id=label),
+        node("div", inside, class_=kind, tabindex=0, role="region", aria_label=f"Table {number}: {table.title}"),
     )
 
 

@@ -62,7 +62,7 @@ def table(result: StudyResult) -> str:
         (
             r"\begin{tabular}{@{}" + places + "@{}}",
             r"\toprule",
-            _line([table_names(shown.names), *(escaped(head.text) for head in shown.heads)]),
+            _line([escaped(shown.names), *(escaped(head.text) for head in shown.heads)]),
             _line(["", *(escaped(head.unit) for head in shown.heads)]),
             r"\midrule",
             *rows,
@@ -88,11 +88,6 @@ def table(result: StudyResult) -> str:
 def escaped(text: str) -> str:
     """Text that LaTeX sets as it is written."""
     return text.translate(ESCAPES)
-
-
-def table_names(names: str) -> str:
-    """The head of the column of names."""
-    return escaped(names)
 
 
 def _row(row: Row, is_baseline: bool) -> str:

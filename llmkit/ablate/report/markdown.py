@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from llmkit.ablate.report import tables
 from llmkit.ablate.report.columns import Entry
-from llmkit.ablate.report.tables import CODE, NUMBER, Table
-from llmkit.ablate.report.words import Named, byline, method, progress_words, summary
+from llmkit.ablate.report.tables import ADDRESS, CODE, NUMBER, Table
+from llmkit.ablate.report.words import Named, baseline_of, byline, method, progress_words, summary
 from llmkit.ablate.results import StudyResult
 
-MARKS = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
+MARKS = re.compile(r"([\\`*_{}<#|~&$]|\[(?=[^\]]*\][(\[:]))")
 
 
 def document(result: StudyResult) -> str:
@@ -32,6 +32,9 @@ def _parts(result: StudyResult) -> Iterator[str]:
         yield f"> **Not complete.** {escaped(unfinished)}"
     if result.amendments:
         yield "> **Amended.** The study was changed after its first run; see below."
+    baseline = baseline_of(result)
+    if baseline is not None and baseline.judgement.reason:
+        yield f"> **The baseline:** {escaped(baseline.judgement.reason)}"
     for warning in result.warnings:
         yield f"> **Warning:** {escaped(warning)}"
     yield _table(tables.results(result))
@@ -60,9 +63,9 @@ def _table(table: Table) -> str:
 
 def _cell(entry: Entry, kind: str) -> str:
     text = escaped(entry.text)
-    if kind == CODE and text and "`" not in entry.text and "|" not in entry.text:
+    if kind in (ADDRESS, CODE) and text and "`" not in entry.text and "|" not in entry.text:
         text = f"`{' '.join(entry.text.split())}`"
-    return f"{text} {escaped(entry.note)}".strip()
+    return f"{text}<br>{escaped(entry.note)}" if entry.note else text
 
 
 def _fenced(command: str) -> str:

@@ -9,7 +9,7 @@ from llmkit.ablate.report import curves, folding, paired, pareto, tables
 from llmkit.ablate.report.frame import Drawing
 from llmkit.ablate.report.markup import node, serialized
 from llmkit.ablate.report.style import STYLE
-from llmkit.ablate.report.words import Named, Sentence, byline, method, progress_words, summary
+from llmkit.ablate.report.words import Named, Sentence, baseline_of, byline, method, progress_words, summary
 from llmkit.ablate.results import StudyResult
 
 NOTHING_LOADED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -60,6 +60,9 @@ def _notices(result: StudyResult) -> Iterator[Element]:
         number = len(result.amendments)
         what = f"was changed {'once' if number == 1 else f'{number} times'} after its first run"
         yield node("p", node("b", "Amended. "), "The study ", node("a", what, href="#amendments"), ".", class_="notice")
+    baseline = baseline_of(result)
+    if baseline is not None and baseline.judgement.reason:
+        yield node("p", node("b", "The baseline: "), baseline.judgement.reason, class_="notice")
     for warning in result.warnings:
         yield node("p", node("b", "Warning: "), warning, class_="notice")
 

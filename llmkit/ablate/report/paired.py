@@ -9,6 +9,7 @@ from llmkit.ablate.report.digits import MINUS, between, measured
 from llmkit.ablate.report.frame import LETTER, UNDER, WIDTH, Drawing, Scale, across_axis, ink, path, picture, shortened, typical
 from llmkit.ablate.report.markup import node
 from llmkit.ablate.report.words import compared, difference_words, interval_words, margin_words, ordered, unit_of
+from llmkit.ablate.report.words import paired as are_paired
 from llmkit.ablate.results import ArmResult, StudyResult
 
 ROW = 46.0
@@ -24,7 +25,7 @@ VERDICT = 13
 
 def draw(result: StudyResult) -> list[Drawing]:
     """The figure of the paired differences."""
-    title = "Paired differences, seed by seed"
+    title = "Paired differences, seed by seed" if are_paired(result) else "Differences"
     arms = [arm for arm in compared(result) if arm.judgement.differences or arm.judgement.difference is not None]
     if not arms:
         return [Drawing("paired", title, None, "No arm shares a seed with the baseline yet, so there are no paired differences.")]
@@ -38,7 +39,7 @@ def draw(result: StudyResult) -> list[Drawing]:
     parts += across_axis(across, bottom, f"arm {MINUS} baseline, {unit_of(result) or result.metric}", sign=True)
     parts += _ways(result, across, bottom)
     described = "; ".join(f"{arm.name}: {difference_words(arm)} {between(arm.judgement.interval, sign=True)}" for arm in arms)
-    drawn = picture("paired", "Paired differences from the baseline by seed", described, bottom + 42, parts)
+    drawn = picture("paired", f"{title}: arm minus baseline", described, bottom + 42, parts)
     return [Drawing("paired", title, drawn, _caption(result, [arm for arm in arms if reach(arm) > limit * 1.1]))]
 
 
@@ -121,4 +122,5 @@ def _caption(result: StudyResult, away: Sequence[ArmResult]) -> str:
     margin = f"; the shaded ground is the margin of equivalence, {margin_words(result)}" if result.equivalence else ""
     beyond = "; ".join(f"{arm.name} {difference_words(arm)}" for arm in away)
     told = f" Triangles point to what lies off this scale ({beyond})." if away else ""
-    return f"A dot is a seed, the upright stroke their mean, the bar its {interval_words(result)}{margin}.{told}"
+    dots = "A dot is a seed, the upright stroke their mean" if are_paired(result) else "The upright stroke is the difference of the means"
+    return f"{dots}, the bar its {interval_words(result)}{margin}.{told}"

@@ -133,13 +133,14 @@ footer { margin-top: 3rem; padding-top: .8rem; border-top: 1px solid var(--hair)
   .cards td::before { content: attr(data-label); display: block; color: var(--muted); font: 400 .76rem/1.35 var(--sans); }
   .cards td.prose, .cards td.address { grid-column: 1 / -1; }
   .cards td.address { font-weight: 600; }
-  .results td.mean, .results td.difference { order: -1; }
+  .statistics td.prose, .results td.mean, .results td.difference { order: -1; }
   .results td.verdict { grid-column: 1 / -1; order: -2; font-size: .95rem; padding-bottom: .35rem; }
   .results td.verdict::before { display: none; }
 }
 
 @page { size: A4; margin: 16mm 15mm; }
 @media print {
+  html { font-size: 9pt; }
   :root { color-scheme: light; --paper: #fff; --text: #000; --muted: #444; --rule: #999; --hair: #ddd; --ground: #eee; --code: #f4f4f4;
     --good: #00573f; --bad: #8c2d04; --warn: #5c3d00;
     --ink-1: #0072b2; --ink-2: #d55e00; --ink-3: #009e73; --ink-4: #b0538f; --ink-5: #3f97cf; --ink-6: #b97f00; --ink-7: #6b6257; }

@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 
 from llmkit.ablate.report.columns import Entry, columns
 from llmkit.ablate.report.digits import ABSENT, count, duration, evidence, measured, probability, spread
-from llmkit.ablate.report.words import compared, difference_words, failure_words, failures, interval_words, mean_words, ordered, seeds_of
+from llmkit.ablate.report.words import (
+    compared,
+    difference_words,
+    failure_words,
+    failures,
+    interval_words,
+    mean_words,
+    ordered,
+    paired,
+    seeds_of,
+)
 from llmkit.ablate.results import ArmResult, Cell, Judgement, StudyResult
 
 PROSE = "prose"
@@ -51,7 +61,11 @@ def results(result: StudyResult) -> Table:
     shown = columns(result)
     heads = [Head(column.head, column.unit, WORD if column.key == "verdict" else NUMBER, column.key) for column in shown]
     rows = [Row(arm.name, [column.entry(arm) for column in shown], index) for index, arm in enumerate(ordered(result))]
-    note = f"Mean ± standard deviation over the seeds; in brackets the {interval_words(result)} of the mean paired difference."
+    difference = "mean paired difference" if paired(result) else "difference"
+    note = (
+        f"What each arm costs, and what it reached: mean ± standard deviation over the seeds; "
+        f"in brackets the {interval_words(result)} of the {difference}."
+    )
     return Table("results", "What the arms cost, and what they reached", "arm", heads, rows, note)
 
 
@@ -67,8 +81,8 @@ def statistics(result: StudyResult) -> Table:
     arms = compared(result)
     for head, values in (
         (Head("pairs"), [count(len(arm.judgement.differences)) if arm.judgement.differences else "" for arm in arms]),
-        (Head("noise floor", "deviation of pairs"), [_present(spread(arm.judgement.noise)) for arm in arms]),
-        (Head("resolvable", "with power 0.8"), [_present(spread(arm.judgement.resolvable)) for arm in arms]),
+        (Head("noise floor", "of pairs"), [_present(spread(arm.judgement.noise)) for arm in arms]),
+        (Head("resolvable", "by these seeds"), [_present(spread(arm.judgement.resolvable)) for arm in arms]),
         (Head("more seeds", "would settle"), [_present(count(arm.judgement.more_seeds)) for arm in arms]),
         (Head("p", "unadjusted"), [_present(probability(arm.judgement.p)) for arm in arms]),
         (Head("p", "adjusted"), [_present(probability(arm.judgement.p_adjusted)) for arm in arms]),
@@ -81,8 +95,8 @@ def statistics(result: StudyResult) -> Table:
             told.append((head, values))
     rows = [Row(arm.name, [Entry(values[index]) for _, values in told], index + 1) for index, arm in enumerate(arms)] if told else []
     note = (
-        "Noise floor: standard deviation of the paired differences. Resolvable: the smallest true difference that these seeds find "
-        "with power 0.8; a smaller one would more often than not be called inconclusive."
+        "Noise floor: standard deviation of the paired differences. Resolvable: the smallest true difference that so many seeds find "
+        "with power 0.8, unless the study asks for another. P-values of equivalence are not adjusted."
     )
     return Table("statistics", "What the verdicts rest on", "arm", [head for head, _ in told], rows, note)
 

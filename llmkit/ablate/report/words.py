@@ -83,6 +83,11 @@ def byline(result: StudyResult) -> str:
     return " · ".join([*told, result.created[:10]] if result.created else told)
 
 
+def paired(result: StudyResult) -> bool:
+    """Whether runs with the same seed were compared with each other; a table of numbers need not have such seeds."""
+    return any(arm.judgement.differences for arm in result.arms) or not any(arm.judgement.interval for arm in result.arms)
+
+
 def interval_words(result: StudyResult) -> str:
     """What kind of interval stands behind a difference."""
     level = percent(1 - result.alpha)
@@ -146,10 +151,15 @@ def method(result: StudyResult) -> list[str]:
         return [
             "The study looked after every seed, and an anytime-valid test decides: a t-test e-process on the paired differences "
             f"(right-Haar prior on the scale), at α = {alpha} with Holm’s correction over the arms{same}.",
-            f"Intervals are {level} confidence sequences of the mean paired difference, which hold at all looks together; "
+            f"Intervals are {level} confidence sequences of the mean paired difference, which hold at all looks and for all arms together; "
             "the exact sign-flip p is shown beside and decides nothing.",
         ]
     same = f"; “equivalent” by two one-sided t-tests within {margin}" if margin else ""
+    if not paired(result):
+        return [
+            f"A two-sided Welch t-test decides, at α = {alpha} with Holm’s correction over the arms{same}.",
+            f"Intervals are {level} t-intervals of the difference of the means, arm minus baseline: seeds are not paired.",
+        ]
     return [
         f"A two-sided paired t-test over the seeds decides, at α = {alpha} with Holm’s correction over the arms{same}.",
         f"Intervals are {level} t-intervals of the mean paired difference, arm minus baseline; "
