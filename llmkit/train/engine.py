@@ -28,6 +28,7 @@ from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import precision, world
 from llmkit.train.checkpoint import Checkpoint
+from llmkit.train.compiling import compile_parts, draws_kept, of_any_rank, too_late, uncompile_parts
 from llmkit.train.products import through_onednn
 from llmkit.train.step import TrainStep
 
@@ -42,9 +43,13 @@ class Engine:
     optimizer    torch's, built by the spec's component
     data_rank    which of the `data_ranks` shares of a batch this process computes
     warn         told what a person should know
+    compiled     whether parts of the model are, on all ranks; `tried` once that is known to work on each
     """
 
     warn: Callable[[str], None] = staticmethod(warnings.warn)
+    compiled = tried = False
+    failure = ""
+    """What the compiler said where it failed on this rank."""
 
     def __init__(self, spec: Spec, accelerator: Accelerator) -> None:
         self.spec, self.accelerator, self.device = spec, accelerator, accelerator.device
@@ -87,16 +92,17 @@ class Engine:
         count  what the summed loss of all ranks is divided by; a scalar on the device, as `summed` returns it, is not waited for
         Returns the sum of the loss over this rank's counted tokens (fp32 scalar), and the blocks' stats, summed over the micro-batches.
         """
+        if self.compiled and self.data_ranks > 1 and not self.tried:
+            self._try_compiled(micros, count)
         try:
-            loss, stats = self._accumulate(micros, count)
+            loss, stats = self._accumulate(self.module, micros, count)
         except Exception as error:
-            if not (self.compiled and of_the_compiler(error)):
-                raise
-            self.warn(f"warning: train.compile is left out, and steps take longer: {first_line(error)}")
-            self.compiled = False
-            uncompile_parts(self.root)
+            self._note_failure(error)
+            if self.data_ranks > 1:
+                raise too_late(self.failure, self.data_rank) from error
             self.drop_gradients()
-            loss, stats = self._accumulate(micros, count)
+            self._agree_on_compiling()
+            loss, stats = self._accumulate(self.module, micros, count)
         if self.masters is not None and self.data_ranks > 1:
             _add_up_gradients(self.masters.parameters, self.device)
         return loss, stats
@@ -168,9 +174,10 @@ class Engine:
         nats, counted = torch.zeros((), dtype=torch.float64, device=self.device), 0
         with evaluating(self.root), precision.autocast(self.spec.train.precision, self.device):
             for batch in batches:
-                found = self.root.nats(batch.to(self.device))
+                found = self._nats(batch.to(self.device))
                 nats += found.double().sum()
                 counted += len(found)
+        self._agree_on_compiling()
         return nats, counted
 
     @contextmanager
@@ -211,12 +218,45 @@ class Engine:
             return None
         return precision.Masters(self.root, mode, torch.device("cpu") if offloaded else None)
 
-    def _accumulate(self, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
+    def _nats(self, batch: Batch) -> Tensor:
+        try:
+            return self.root.nats(batch)
+        except Exception as error:
+            self._note_failure(error)
+            uncompile_parts(self.root)
+            return self.root.nats(batch)
+
+    def _try_compiled(self, micros: Sequence[Batch], count: float | Tensor) -> None:
+        """The first step without an exchange. In one that ranks wait for, none could begin anew where the compiler fails."""
+        self.tried = True
+        with draws_kept(self.device):
+            try:
+                self._accumulate(self.root, micros, count)
+            except Exception as error:
+                self._note_failure(error)
+        self.drop_gradients()
+        self._agree_on_compiling()
+
+    def _note_failure(self, error: Exception) -> None:
+        """Keep what the compiler said; all other errors are raised again."""
+        if not (self.compiled and of_the_compiler(error)):
+            raise error
+        self.failure = first_line(error)
+
+    def _agree_on_compiling(self) -> None:
+        """All ranks go on without the compiler where it has failed on any of them. Every rank calls it."""
+        failure = of_any_rank(self.failure, self.data_ranks) if self.compiled else ""
+        if failure:
+            self.warn(f"warning: train.compile is left out, and steps take longer: {failure}")
+            self.compiled = False
+            uncompile_parts(self.root)
+
+    def _accumulate(self, module: nn.Module, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
         losses, stats = [], []
         # DDP averages over ranks, hence the world's size.
         part = share(1 if self.masters is not None else self.data_ranks, count)
         for index, batch in enumerate(micros):
-            loss, found = self._backward(batch, part, last=index == len(micros) - 1)
+            loss, found = self._backward(module, batch, part, last=index == len(micros) - 1)
             losses.append(loss)
             stats.append(found)
         return torch.stack(losses).sum(), summed_stats(stats)
@@ -227,18 +267,18 @@ class Engine:
             return named
         return [one._replace(parameter=self.masters.of(one.parameter)) for one in named]  # type: ignore[arg-type]
 
-    def _backward(self, batch: Batch, part: Tensor, *, last: bool) -> tuple[Tensor, Stats]:
-        with self._unsynchronised(last):
+    def _backward(self, module: nn.Module, batch: Batch, part: Tensor, *, last: bool) -> tuple[Tensor, Stats]:
+        with self._unsynchronised(module, last):
             with precision.autocast(self.spec.train.precision, self.device):
-                total, metrics, stats = self.module(batch)
+                total, metrics, stats = module(batch)
             self.scaler.scale(total * part).backward()
         return metrics.get("loss", total.detach()), stats
 
-    def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
+    def _unsynchronised(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Gradients travel once a step: with the last micro-batch."""
-        if last or self.module is self.root:
+        if last or module is self.root:
             return nullcontext()
-        context: AbstractContextManager[Any] = self.accelerator.no_sync(self.module)
+        context: AbstractContextManager[Any] = self.accelerator.no_sync(module)
         return context
 
     def _refresh(self) -> None:
@@ -263,19 +303,6 @@ def recompute_blocks(model: Decoder, mode: Recompute) -> None:
 def share(ranks: int, count: float | Tensor) -> Tensor:
     """What a summed loss is multiplied with before the backward pass: ranks / count, an fp32 scalar where the count lies."""
     return torch.as_tensor(ranks / count, dtype=torch.float32)
-
-
-def compile_parts(root: nn.Module) -> None:
-    """Compile, in place, each module that says `compiled_alone`: parts that are alike share one graph, and names stay as they are."""
-    for module in root.modules():
-        if getattr(module, "compiled_alone", False):
-            module.compile()
-
-
-def uncompile_parts(root: nn.Module) -> None:
-    """The modules as they were before `compile_parts`."""
-    for module in root.modules():
-        module._compiled_call_impl = None
 
 
 def _add_up_gradients(parameters: Sequence[nn.Parameter], device: torch.device) -> None:
