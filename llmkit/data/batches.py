@@ -80,7 +80,8 @@ def read(tokens: TokenFile, items: Items, seq_len: int, *, mask_documents: bool 
         if len(found) <= seq_len:
             short.append((index, max(len(found) - 1, 0)))
     whole = torch.from_numpy(rows)
-    ids, targets = whole[:, :-1].contiguous(), whole[:, 1:].contiguous()
+    # A single row is contiguous as it is: without a copy, what is ignored among the targets would be among the ids.
+    ids, targets = whole[:, :-1].contiguous(), whole[:, 1:].clone(memory_format=torch.contiguous_format)
     for index, known in short:
         targets[index, known:] = IGNORED
     segments, positions = _documents(rows[:, :-1] == tokens.eos_id) if mask_documents else (None, None)

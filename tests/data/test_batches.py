@@ -103,6 +103,14 @@ def test_windows_predict_every_token_but_the_first_exactly_once(
     assert sorted(predicted) == list(enumerate(tokens.tokens.tolist()))[1:]
 
 
+def test_a_last_window_by_itself_is_filled_up_with_end_of_text_and_not_with_what_its_targets_ignore(tokens: TokenFile) -> None:
+    alone = list(windows(tokens, 4, batch_size=1))
+    together = next(windows(tokens, 4, batch_size=len(alone)))
+    assert torch.equal(torch.cat([batch.ids for batch in alone]), together.ids) and together.ids.min() >= 0
+    assert torch.equal(torch.cat([batch.targets for batch in alone]), together.targets)
+    assert (together.targets[-1] == IGNORED).any()
+
+
 def test_a_limit_takes_the_first_windows(tokens: TokenFile) -> None:
     items = [batch.item_ids.tolist() for batch in windows(tokens, 8, batch_size=2, limit=3) if batch.item_ids is not None]
     assert items == [[0, 1], [2]]
