@@ -58,6 +58,8 @@ class Decoder(nn.Module):
         # A window that attentions share is masked once a forward pass.
         self.windows = {getattr(block.attention, "window", None) for block in self.blocks}
         self.biased = broker.biased
+        # Whether attention goes by flex attention where it has no cache; None where that is faster.
+        self.flex: bool | None = None
         # Where sequences are cut over ranks: what makes a tensor of this rank's tokens one of all, along a dimension.
         self.across: Callable[[Tensor, int], Tensor] | None = None
 
@@ -108,6 +110,16 @@ class Decoder(nn.Module):
             if module is not self and reset is not None:
                 reset()
 
+    def goes_by_flex(self, device: torch.device) -> bool:
+        """Whether attention on this device goes by flex attention where it has no cache: in blocks that are compiled, on a GPU, where
+        every attention reads other tokens through `attend` alone. Others may read the masks that there are then none of."""
+        if self.flex is not None:
+            return self.flex
+        if device.type != "cuda":
+            return False
+        compiled = all(block._compiled_call_impl is not None for block in self.blocks)
+        return compiled and all(getattr(block.attention, "context_parallel", False) for block in self.blocks)
+
     def get_input_embeddings(self) -> nn.Embedding:
         """The embedding: accelerate looks for it."""
         return self.embedding
@@ -156,8 +168,14 @@ class Decoder(nn.Module):
         tables = {key: module.tables(known) for key, module in self.positions.items()}  # type: ignore[operator]
         if self.across is not None and caches is None:
             return self._context_of_a_part(positions, tables, segments, self.across)
-        masks = {} if caches is not None else self._masks(positions, segments, plain)
-        return Context(positions, tables, segments, masks, plain)
+        if caches is not None:
+            return Context(positions, tables, segments, {}, plain)
+        if self.goes_by_flex(ids.device):
+            from llmkit.core.interfaces.flex import block_masks
+
+            blocks = block_masks(positions, segments, self.windows, plain=plain)
+            return Context(positions, tables, segments, {}, plain, blocks=blocks)
+        return Context(positions, tables, segments, self._masks(positions, segments, plain), plain)
 
     def _context_of_a_part(
         self, positions: Tensor, tables: dict[str, Tables], segments: Tensor | None, across: Callable[[Tensor, int], Tensor]

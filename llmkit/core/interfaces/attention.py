@@ -10,13 +10,16 @@ Causality, sliding windows, ring buffers, left padding and packed documents are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llmkit.core.interfaces.position import Bias, PositionHandle, Tables
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 
 class Gathered(NamedTuple):
@@ -42,6 +45,7 @@ class Context(NamedTuple):
                Where `plain`, all rows are alike and the first dimension is 1
     plain      no cache, no padding, no packing: set by the caller, never read off a tensor
     gathered   where the sequence is cut over ranks: what lies on the others, else None; masks are then (B, 1, T, S)
+    blocks     window -> flex attention's mask, in place of `masks`, where attention goes that way (`flex`); else None
     """
 
     positions: Tensor
@@ -50,6 +54,7 @@ class Context(NamedTuple):
     masks: Mapping[int | None, Tensor]
     plain: bool
     gathered: Gathered | None = None
+    blocks: Mapping[int | None, BlockMask] | None = None
 
 
 class LayerCache(Protocol):
@@ -211,13 +216,20 @@ def visible(q_pos: Tensor, k_pos: Tensor, window: int | None, q_segments: Tensor
 
     Padding queries see everything: their output is thrown away, but a row of nothing would be NaN.
     """
-    distance = q_pos[:, :, None] - k_pos[:, None, :]
-    seen = (distance >= 0) & (k_pos >= 0)[:, None, :]
+    known = q_segments is not None and k_segments is not None
+    segments = (q_segments[:, :, None], k_segments[:, None, :]) if known else ()  # type: ignore[index]
+    return sees(q_pos[:, :, None], k_pos[:, None, :], window, *segments)[:, None]
+
+
+def sees(q_pos: Tensor, k_pos: Tensor, window: int | None, q_segment: Tensor | None = None, k_segment: Tensor | None = None) -> Tensor:
+    """The expression of the mask, elementwise: of tensors that broadcast -> bool of their common shape."""
+    distance = q_pos - k_pos
+    seen = (distance >= 0) & (k_pos >= 0)
     if window is not None:
         seen = seen & (distance < window)
-    if q_segments is not None and k_segments is not None:
-        seen = seen & (q_segments[:, :, None] == k_segments[:, None, :])
-    return (seen | (q_pos < 0)[:, :, None])[:, None]
+    if q_segment is not None and k_segment is not None:
+        seen = seen & (q_segment == k_segment)
+    return seen | (q_pos < 0)
 
 
 def attend(
@@ -295,6 +307,10 @@ def attend_over(
     written_out = softcap is not None or (sinks is not None and (q.shape[2] == 1 or q.is_meta)) or (cached and _as_a_loop(q.shape[2], k))
     if ctx.plain and not cached and window is None and not biased and not written_out:
         return _in_blocks(q, k, v, scale) if sinks is None and _short_and_low(q) else _fast(q, k, v, None, scale, sinks)
+    if ctx.blocks is not None and window in ctx.blocks and not cached:
+        from llmkit.core.interfaces.flex import attend_flexibly
+
+        return attend_flexibly(q, k, v, ctx, ctx.blocks[window], bias=bias, scale=scale, softcap=softcap, sinks=sinks)
     mask = _mask(ctx, k_pos, window, cached=cached)
     # Rows that are alike share one bias: B times less of the largest tensor here.
     rows = slice(0, 1) if ctx.plain else slice(None)
