@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -89,6 +90,9 @@ class Tolerance(NamedTuple):
 
 
 EXACT = Tolerance()
+
+ANY_NUMBER = sys.float_info.max
+"""A tolerance that is none: whatever is a number holds, and is told how far apart it is."""
 
 
 def compare(straight: Recorded, resumed: Recorded, tolerance: Tolerance = EXACT) -> list[Compared]:
