@@ -14,7 +14,7 @@ from llmkit.core.slot import Slot
 
 Layout = Literal["pre", "post", "sandwich", "branch_post", "parallel"]
 Recompute = Literal["none", "selective", "full"]
-Precision = Literal["auto", "fp32", "bf16", "bf16_autocast", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "bf16_autocast", "fp16", "fp8"]
 
 
 class Part(BaseModel):
@@ -137,7 +137,8 @@ class TrainSpec(Part):
     precision: Precision = Field(
         "auto",
         description="auto is bf16 where the machine computes it fast, else fp32. bf16: bf16 weights with fp32 masters; "
-        "bf16_autocast: fp32 weights, products in bf16",
+        "bf16_autocast: fp32 weights, products in bf16; fp8: as bf16, with the blocks' large products in 8 bits, on GPUs that have them "
+        "(needs torchao)",
     )
     grad_clip: float | None = Field(1.0, gt=0, description="largest global gradient norm; null for none")
     compile: bool = Field(False, description="whether blocks are compiled with torch.compile")

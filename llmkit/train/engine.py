@@ -26,7 +26,7 @@ from llmkit.model.decoding import first_line, of_the_compiler
 from llmkit.model.generate import evaluating
 from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.train import checkpoint as checkpoints
-from llmkit.train import precision, world
+from llmkit.train import fp8, precision, world
 from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.compiling import compile_parts, draws_kept, of_any_rank, too_late, uncompile_parts
 from llmkit.train.products import through_onednn
@@ -64,6 +64,8 @@ class Engine:
         self.scaler = precision.scaler(spec.train.precision, self.device)
         if spec.train.precision == "fp32":
             through_onednn(self.root)
+        if spec.train.precision == "fp8":
+            fp8.convert(self.model, self.device)
         recompute_blocks(self.model, spec.train.recompute)
         self.compiled = spec.train.compile
         if self.compiled:
@@ -214,7 +216,7 @@ class Engine:
 
     def _make_masters(self) -> precision.Masters | None:
         mode, offloaded = self.spec.train.precision, self.spec.train.offload_optimizer
-        if mode != "bf16" and not offloaded:
+        if mode not in precision.LOWERED and not offloaded:
             return None
         return precision.Masters(self.root, mode, torch.device("cpu") if offloaded else None)
 

@@ -5,6 +5,7 @@ bf16           the model's own weights and activations are bf16 copies of fp32 m
                (Micikevicius et al., arXiv 1710.03740, with bf16's exponent, which needs no loss scaling): half the memory traffic
 bf16_autocast  fp32 weights and residual stream; torch's autocast lowers the products: closer to fp32, and slower
 fp16           the same with fp16 and a loss scaler, for cards without bf16
+fp8            as bf16, with the matrix products of the blocks' large linear layers in 8 bits (`fp8`), for cards that have them
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from llmkit.core.errors import UserError
+from llmkit.train import fp8
 
 AUTOCAST = {"bf16_autocast": torch.bfloat16, "fp16": torch.float16}
+LOWERED = frozenset({"bf16", "fp8"})
+"""Precisions in which the model's own weights are bf16 copies of masters."""
 
 
 def resolve(precision: str, device: torch.device) -> str:
@@ -26,6 +30,8 @@ def resolve(precision: str, device: torch.device) -> str:
         return "bf16" if _fast_bf16(device) else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise UserError(f"train.precision fp16 needs a CUDA device, and this run is on {device.type}; use bf16, fp32 or auto")
+    if precision == "fp8":
+        fp8.check(device)
     return precision
 
 
@@ -43,7 +49,7 @@ def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
 
 def lowered(module: nn.Module, precision: str) -> None:
     """Make a module's parameters what they are while it computes in this precision, in place. Buffers stay as they are."""
-    if precision == "bf16":
+    if precision in LOWERED:
         for parameter in module.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
 

@@ -79,7 +79,9 @@ class Speed:
         """Of a spec whose precision is resolved, on so many processes with a device like this each."""
         forward = forward_flops(build(spec, device="meta"), spec.seq_len) / spec.seq_len
         dtype = torch.float32 if spec.train.precision == "fp32" else torch.float16 if spec.train.precision == "fp16" else torch.bfloat16
-        return cls(3 * forward, processes * peak(device, dtype, Path(spec.data.cache)))
+        # Cards with products in 8 bits do twice as many of them; the layers that stay in bf16 are held to that as well.
+        factor = 2 if spec.train.precision == "fp8" else 1
+        return cls(3 * forward, processes * factor * peak(device, dtype, Path(spec.data.cache)))
 
     def figures(self, tokens: int, seconds: float) -> dict[str, float]:
         """Of so many tokens in so many seconds, by the names of a metrics row."""

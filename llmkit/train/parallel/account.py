@@ -127,7 +127,7 @@ def _ring(ranks: int) -> float:
 
 def _number(spec: Spec) -> int:
     """Bytes of a number as the model computes: bf16 where the weights are lowered."""
-    return 2 if spec.train.precision in ("bf16", "auto") else FP32
+    return 2 if spec.train.precision in ("bf16", "fp8", "auto") else FP32
 
 
 def _here(where: str, layers: list[int]) -> bool:
