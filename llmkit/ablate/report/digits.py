@@ -86,6 +86,8 @@ def quantity(number: float | None, unit: str = "") -> str:
     scaled = number
     while abs(scaled) >= 999.5 and index < len(PREFIXES) - 1:
         scaled, index = scaled / 1000, index + 1
+    if not 0.01 <= abs(scaled) < 1000 and scaled:
+        return measured(number, abs(number) / 10) + (NARROW + unit if unit else "")
     text = f"{scaled:.0f}" if abs(scaled) >= 99.95 or (index == 0 and scaled == round(scaled)) else f"{scaled:#.3g}"
     suffix = PREFIXES[index] + unit
     return _minus(text) + (NARROW + suffix if suffix else "")
