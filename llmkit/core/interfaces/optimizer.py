@@ -30,7 +30,8 @@ class Optimizer:
     Only `build` is to be written. The loop calls it once, then for each step: averages the gradients over all counted tokens
     of all ranks, clips their norm, sets `group["lr"] = group["initial_lr"] * schedule(step, total)`, and calls `step()`.
     Weights and gradients are fp32 whatever the model computes in; under FSDP they are shards, so one whose update needs a
-    whole matrix declares `offers={"whole_matrices"}`.
+    whole matrix declares `offers={"whole_matrices"}`. One that updates parameters of several models, stacked along a first dimension, as
+    it would each model's own declares `offers={"stackable"}`: seeds of one small model are then trained together.
 
     A whole one, with the component that its plugin's hook returns:
 

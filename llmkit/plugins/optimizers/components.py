@@ -19,6 +19,9 @@ WHOLE = frozenset({"whole_matrices"})
 ELEMENTWISE = frozenset({"elementwise"})
 """What an optimizer offers whose update moves every weight by about its learning rate, whatever the size of its matrix."""
 
+STACKABLE = frozenset({"stackable"})
+"""What an optimizer offers that updates parameters of several models, stacked along a first dimension, as it would each model's own."""
+
 
 class OptimizerParams(Params):
     """What every optimizer here takes: which parameters decay is a matter of their role."""
@@ -125,7 +128,7 @@ def llmkit_components() -> list[Component]:
             AdamWParams,
             "llmkit.plugins.optimizers.adamw:AdamW",
             "Adam with decoupled weight decay (arXiv 1711.05101)",
-            offers=ELEMENTWISE,
+            offers=ELEMENTWISE | STACKABLE,
         ),
         Component(
             Kind.optimizer,
@@ -133,6 +136,7 @@ def llmkit_components() -> list[Component]:
             SgdParams,
             "llmkit.plugins.optimizers.sgd:SGD",
             "stochastic gradient descent with momentum, plain or Nesterov's",
+            offers=STACKABLE,
         ),
         Component(
             Kind.optimizer,
@@ -140,7 +144,7 @@ def llmkit_components() -> list[Component]:
             MuonParams,
             "llmkit.plugins.optimizers.muon:Muon",
             "orthogonalised momentum for matrices, AdamW for all else (Jordan 2024, arXiv 2502.16982)",
-            offers=WHOLE,
+            offers=WHOLE | STACKABLE,
         ),
         Component(
             Kind.optimizer,
@@ -148,7 +152,7 @@ def llmkit_components() -> list[Component]:
             LionParams,
             "llmkit.plugins.optimizers.lion:Lion",
             "the sign of an interpolated momentum (arXiv 2302.06675)",
-            offers=ELEMENTWISE,
+            offers=ELEMENTWISE | STACKABLE,
         ),
         Component(
             Kind.optimizer,
@@ -164,6 +168,6 @@ def llmkit_components() -> list[Component]:
             ScheduleFreeParams,
             "llmkit.plugins.optimizers.schedule_free:ScheduleFree",
             "AdamW that averages its weights in place of lowering its learning rate (arXiv 2405.15682)",
-            offers=ELEMENTWISE,
+            offers=ELEMENTWISE | STACKABLE,
         ),
     ]

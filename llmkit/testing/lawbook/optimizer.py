@@ -148,6 +148,35 @@ def the_learning_rate_is_read_at_every_step(subject: Subject) -> None:
             raise LawBroken(f"with lr 0, a step changes {item.name}")
 
 
+def models_in_one_tensor_learn_as_by_themselves(subject: Subject) -> None:
+    """With the trait `stackable`, two models whose parameters lie in one tensor move as each would alone."""
+    if "stackable" not in subject.component.offered(subject.params):
+        return
+    models = [_parameters(), [item._replace(parameter=nn.Parameter(item.parameter.detach() * -3)) for item in _parameters()]]
+    stacked = [
+        one._replace(parameter=nn.Parameter(torch.stack([one.parameter.detach(), other.parameter.detach()]))) for one, other in zip(*models)
+    ]
+    makers = [_built(subject, parameters) for parameters in (*models, stacked)]
+    for step in range(4):
+        gradients = [[_gradient(step, 50 * model + index, item.parameter) for index, item in enumerate(models[model])] for model in (0, 1)]
+        for parameters, found in zip(models, gradients):
+            for item, gradient in zip(parameters, found):
+                item.parameter.grad = gradient
+        for item, both in zip(stacked, zip(*gradients)):
+            item.parameter.grad = torch.stack(both)
+        for _, optimizer in makers:
+            optimizer.step()
+    for maker, _ in makers:
+        maker.eval_mode()
+    for index, item in enumerate(stacked):
+        for model, parameters in enumerate(models):
+            same(
+                item.parameter.detach()[model],
+                parameters[index].parameter.detach(),
+                f"{item.name}, stacked with another model's, moves otherwise",
+            )
+
+
 def _distance(parameter: Tensor, target: Tensor) -> float:
     return float((parameter.detach() - target).square().sum())
 
@@ -192,4 +221,5 @@ LAWS = (
     Law(same_gradients_make_the_same_update),
     Law(a_parameter_without_a_gradient_stays),
     Law(the_learning_rate_is_read_at_every_step),
+    Law(models_in_one_tensor_learn_as_by_themselves),
 )
