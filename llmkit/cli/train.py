@@ -73,13 +73,14 @@ def _launch(spec: Spec, out: Path, resume: str, processes: int) -> int:
     from llmkit.train.launch import launch
     from llmkit.train.lock import alone
     from llmkit.train.loop import check
-    from llmkit.train.parallel.checks import check_ranks
+    from llmkit.train.parallel.checks import check_model, check_ranks
     from llmkit.train.progress import Screen
     from llmkit.train.run import RunDirectory
 
     if "RANK" in os.environ:
         raise UserError("--processes starts processes by itself, and this one was started by a launcher; leave one of the two out")
     check_ranks(spec, processes)
+    check_model(spec)
     with alone(out, lambda text: None):
         if check(spec, RunDirectory(out), resume, lambda text: None).finished is None:
             with Screen(person) as screen, warnings.catch_warnings(action="ignore"):

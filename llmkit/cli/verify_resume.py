@@ -41,12 +41,13 @@ def verify_resume(
     Example: llmkit verify-resume recipe:tiny --steps 60 --every 12 --processes 2 --set parallel.tp=2
     """
     from llmkit.runtime import load_spec
-    from llmkit.train.parallel.checks import check_ranks
+    from llmkit.train.parallel.checks import check_model, check_ranks
 
     if "RANK" in os.environ:
         raise UserError("verify-resume starts its processes by itself, and this one was started by a launcher; use --processes")
     loaded = load_spec(spec, [*(overrides or ()), *([f"train.steps={steps}"] if steps is not None else ())])
     check_ranks(loaded, processes)
+    check_model(loaded)
     kill_every = every or max(loaded.steps // 5, 1)
     certificate = _verify(_with_checkpoints(loaded, kill_every), out or Path("runs") / f"{loaded.name}-verified", kill_every, processes)
     if as_json:

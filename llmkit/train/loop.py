@@ -32,6 +32,7 @@ from llmkit.train.engine import Engine
 from llmkit.train.feeding import Feeder, Share
 from llmkit.train.lock import alone
 from llmkit.train.parallel import make_engine
+from llmkit.train.parallel.checks import check_model, check_ranks
 from llmkit.train.progress import Reporter, Silent, printable
 from llmkit.train.record import manifest_of, resolved
 from llmkit.train.recovery import Diverged, Progressed, Recovery
@@ -67,6 +68,8 @@ def train(
         if begin.finished is not None:
             reporter.say(f"{out} is finished: this is what it recorded. More steps would go on; another --out starts anew")
             return begin.finished
+        check_ranks(spec, world.size_from_environment())
+        check_model(spec)
         # Before the process group exists, so that ranks which wait for the file lock time out nowhere.
         prepared = _prepare(spec, reporter)
         if begin.checkpoint is not None:

@@ -20,6 +20,12 @@ def rank_from_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def size_from_environment() -> int:
+    """How many processes there will be, before they have met: 1 where no launcher says it, in its own or in an MPI's words."""
+    names = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 1)
+
+
 def device() -> torch.device:
     """Where a run computes: CUDA where the machine has it, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

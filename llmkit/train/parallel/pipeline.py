@@ -31,6 +31,7 @@ from llmkit.model.generate import evaluating
 from llmkit.model.language_model import token_nats
 from llmkit.train import precision
 from llmkit.train.engine import Stats, make_objective, share, summed_stats
+from llmkit.train.parallel.checks import check_stages
 from llmkit.train.parallel.engine import ParallelEngine
 from llmkit.train.step import TrainStep
 
@@ -169,7 +170,7 @@ class PipelineEngine(ParallelEngine):
     def _cut_layers(self) -> None:
         root, stages, here = self.root, self.spec.parallel.pp, self.mesh.pp_rank
         model = root.model
-        _check(self.spec.model.n_layers, stages, model, root.objective)
+        check_stages(stages, model, root.objective)
         root.layers = layers_of(here, stages, self.spec.model.n_layers)
         root.first, root.last = here == 0, here == stages - 1
         for layer in range(len(model.blocks)):
@@ -234,12 +235,3 @@ class PipelineEngine(ParallelEngine):
         return PipelineStage(
             chunk, self.mesh.pp_rank, self.spec.parallel.pp, self.device, input_args=inputs, output_args=outputs, group=self.mesh.pp
         )
-
-
-def _check(n_layers: int, stages: int, model: Decoder, objective: nn.Module) -> None:
-    if n_layers < stages:
-        raise UserError(f"model.n_layers {n_layers} are fewer than the stages of parallel.pp {stages}; lower parallel.pp")
-    if any(True for _ in model.positions.parameters()):
-        raise UserError(f"model.position has parameters that layers share, and parallel.pp {stages} cuts the layers apart; set it to 1")
-    if any(True for _ in objective.parameters()):
-        raise UserError(f"train.objective has parameters of its own, which parallel.pp {stages} does not support; set it to 1")
