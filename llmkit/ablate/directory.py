@@ -103,6 +103,11 @@ class StudyDirectory:
         """`hash`, `created`, `command`, `max_seeds`, `seconds`, `machine`; empty before the first run."""
         return read_json(self.record)
 
+    def amended(self) -> list[Amendment]:
+        """What was changed since the first run, in order."""
+        lines = self.amendments.read_text(encoding="utf-8").splitlines() if self.amendments.exists() else []
+        return [Amendment(**json.loads(line)) for line in lines]
+
     def add_seconds(self, seconds: float) -> float:
         """Add what a call took; the sum over all calls."""
         with self._alone():
@@ -147,7 +152,7 @@ class StudyDirectory:
 
     def _amend(self, study: Study, catalog: Catalog, max_seeds: int | None) -> list[Amendment]:
         record = self.recorded()
-        known = [Amendment(**json.loads(line)) for line in self._amendment_lines()]
+        known = self.amended()
         new = [] if study.hash == record.get("now", record["hash"]) else _unrecorded(amendments(self._frozen(catalog), study), known)
         if max_seeds not in (None, record[MAX_SEEDS]):
             new.append(Amendment(when=_now(), address=MAX_SEEDS, was=record[MAX_SEEDS], now=max_seeds))
@@ -158,9 +163,6 @@ class StudyDirectory:
 
     def _frozen(self, catalog: Catalog) -> Study:
         return load_study(self.study, catalog=catalog)
-
-    def _amendment_lines(self) -> list[str]:
-        return self.amendments.read_text(encoding="utf-8").splitlines() if self.amendments.exists() else []
 
     def _alone(self) -> FileLock:
         return FileLock(self.root / ".lock")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from llmkit.cli.ablate import ablate_study
 from llmkit.cli.build import build_model
 from llmkit.cli.compare import compare_runs
 from llmkit.cli.evaluate import evaluate_run
@@ -21,6 +22,7 @@ from llmkit.cli.verify_resume import verify_resume
 app = typer.Typer(
     name="llmkit", no_args_is_help=True, rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False, help=__doc__
 )
+app.command("ablate")(ablate_study)
 app.command("build")(build_model)
 app.command("compare")(compare_runs)
 app.command("eval")(evaluate_run)

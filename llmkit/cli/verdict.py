@@ -33,7 +33,8 @@ def judge_numbers(
 ) -> None:
     """Is an arm better than the baseline, or is it noise? Lower is better unless you say otherwise.
 
-    A value of nan, inf or nothing is a run that diverged. Runs with the same seed are compared with each other, by a paired t-test with Holm's correction over the arms.
+    A value of nan, inf or nothing is a run that diverged. Runs with the same seed are compared with each other,
+    by a paired t-test with Holm's correction over the arms.
 
     Example: llmkit verdict losses.csv --baseline mha --equivalence 0.002
     """
@@ -54,10 +55,10 @@ def judge_numbers(
         return
     for text in found.warnings:
         person.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
-    _show(found)
+    show_verdicts(found)
 
 
-def _show(found: StudyResult) -> None:
+def show_verdicts(found: StudyResult) -> None:
     """A table with the reasons under it; where stdout is no terminal, a line an arm that ends with its reason."""
     if not result.is_terminal:
         show_rows((), [(*_cells(arm), arm.judgement.reason or "") for arm in found.arms])

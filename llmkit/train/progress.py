@@ -71,7 +71,7 @@ class Screen:
             self._bar.update(self._task, completed=row["step"], description=_words(row))
         elif row["step"] % max(total // LINES, 1) == 0 or row["step"] == total:
             left = (total - row["step"]) * row["seconds"]
-            self.say(f"step {row['step']}/{total}  {_words(row)}  lr {row['learning_rate']:.2e}  {_clock(left)} left")
+            self.say(f"step {row['step']}/{total}  {_words(row)}  lr {row['learning_rate']:.2e}  {clock(left)} left")
 
 
 def printable(text: str) -> str:
@@ -84,7 +84,8 @@ def _words(row: dict[str, Any]) -> str:
     return f"loss {loss}  {row['tokens_per_second']:,.0f} tokens/s  {row['mfu']:.0%} MFU"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`1:05`, `2:03:00`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

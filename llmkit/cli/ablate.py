@@ -1,0 +1,172 @@
+"""`llmkit ablate`: a study from its plan to its verdicts, and the ledger of all studies."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from llmkit.cli.output import Json, Set, person, print_json, result, show_rows
+from llmkit.core.errors import UserError
+
+if TYPE_CHECKING:
+    from llmkit.ablate.progress import StudyScreen
+    from llmkit.ablate.results import ArmResult, StudyResult
+    from llmkit.ablate.studies import Listed
+    from llmkit.ablate.study import Study
+
+Outcome = TypeVar("Outcome")
+
+
+def ablate_study(
+    study: Annotated[
+        str | None, typer.Argument(metavar="STUDY", help="A study, or recipe:studies/NAME; with --ledger, a directory of studies.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's directory; studies/<name> unless given.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Cells run at once; as many as cores unless given.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Tell what would be compared, what confounds, and how long it takes.")] = False,
+    until_resolved: Annotated[
+        bool, typer.Option("--until-resolved", help="Look after every seed, and add seeds until every arm is settled; stays so.")
+    ] = False,
+    max_seeds: Annotated[int, typer.Option("--max-seeds", min=3, help="With --until-resolved: no more seeds than these.")] = 20,
+    null: Annotated[bool, typer.Option("--null", help="Calibrate: arms that are all the baseline, but for a salt of their own.")] = False,
+    arms: Annotated[int, typer.Option("--arms", help="With --null: how many.")] = 20,
+    salt: Annotated[str, typer.Option("--salt", metavar="init|data|both", help="With --null: what is each arm's own.")] = "init",
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run cells again that diverged or crashed.")] = False,
+    ledger: Annotated[bool, typer.Option("--ledger", help="List all studies below a directory, whatever they found.")] = False,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Compare arms over paired seeds: plan, run, judge, report. The same command goes on where it stopped, and runs nothing twice.
+
+    Example: llmkit ablate recipe:studies/attention --workers 2
+    """
+    if ledger:
+        _tell_ledger(Path(study or "studies"), as_json)
+        return
+    if study is None:
+        raise UserError("which study? name its file, or recipe:studies/attention for one that ships; --ledger lists those that ran")
+    from llmkit.ablate.study import load_study
+
+    loaded = load_study(study, overrides or ())
+    if plan:
+        _tell_plan(loaded, workers, as_json)
+        return
+    command = shlex.join(["llmkit", *(argument for argument in sys.argv[1:] if argument != "--json")])
+    place = out or Path("studies") / (f"{loaded.name}-null" if null else loaded.name)
+    if null:
+        _calibrate(loaded, place, arms, salt, workers, retry_failed, command, as_json)
+        return
+    found = _watched(lambda screen: _run(loaded, place, workers, until_resolved, max_seeds, retry_failed, command, screen))
+    if as_json:
+        print_json(found.document())
+        return
+    _tell(found, place)
+
+
+def _run(
+    study: Study,
+    out: Path,
+    workers: int | None,
+    until_resolved: bool,
+    max_seeds: int,
+    retry_failed: bool,
+    command: str,
+    screen: StudyScreen,
+) -> StudyResult:
+    from llmkit.ablate.run import run_study
+
+    return run_study(
+        study,
+        out,
+        workers=workers,
+        until_resolved=until_resolved,
+        max_seeds=max_seeds,
+        retry_failed=retry_failed,
+        reporter=screen,
+        command=command,
+    )
+
+
+def _calibrate(study: Study, out: Path, arms: int, salt: str, workers: int | None, retry_failed: bool, command: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from llmkit.ablate.null import run_null
+
+    found, null = _watched(
+        lambda screen: run_null(
+            study, out, arms=arms, salt=salt, workers=workers, retry_failed=retry_failed, reporter=screen, command=command
+        )
+    )
+    if as_json:
+        print_json(found.document() | {"null": asdict(null) | {"holds": null.holds}})
+        return
+    _tell(found, out)
+    result.print(null.words, markup=False, soft_wrap=True)
+
+
+def _watched(run: Callable[[StudyScreen], Outcome]) -> Outcome:
+    from llmkit.ablate.progress import StudyScreen
+    from llmkit.train.signals import Interrupted
+
+    try:
+        with StudyScreen(person) as screen:
+            return run(screen)
+    except Interrupted as stopped:
+        person.print(str(stopped), style="yellow", markup=False, soft_wrap=True)
+        sys.exit(stopped.exit_code)
+
+
+def _tell_plan(study: Study, workers: int | None, as_json: bool) -> None:
+    from llmkit.ablate.plan import make_plan, runs
+    from llmkit.ablate.probe import estimate
+    from llmkit.ablate.workers import default_workers
+    from llmkit.cli.ablate_plan import show_plan
+
+    planned = estimate(make_plan(study), workers=workers or default_workers(runs(study)))
+    if as_json:
+        print_json(planned.document())
+        return
+    show_plan(planned)
+
+
+def _tell(found: StudyResult, out: Path) -> None:
+    from llmkit.cli.verdict import show_verdicts
+
+    for text in found.warnings:
+        person.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    show_verdicts(found)
+    person.print(f"report: {out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _tell_ledger(root: Path, as_json: bool) -> None:
+    from llmkit.ablate.studies import ledger
+
+    listed = ledger(root)
+    if as_json:
+        print_json({"studies": [one.document() for one in listed]})
+        return
+    show_rows(
+        ("study", "begun", "standing", "arm", "against", "seeds", "difference", "p adjusted", "verdict"),
+        [row for one in listed for row in _ledger_rows(one)],
+    )
+
+
+def _ledger_rows(one: Listed) -> list[tuple[str, ...]]:
+    """A row an arm; a study that found nothing yet has one as well."""
+    head = (str(one.directory), one.created[:10], one.standing)
+    if one.result is None:
+        return [(*head, *["-"] * 6)]
+    baseline = one.result.baseline
+    return [(*head, arm.name, baseline, *_finding(arm)) for arm in one.judged]
+
+
+def _finding(arm: ArmResult) -> tuple[str, str, str, str]:
+    judged = arm.judgement
+    difference = "-" if judged.difference is None else f"{judged.difference:+.3g}"
+    p = "-" if judged.p_adjusted is None else f"{judged.p_adjusted:.2g}"
+    return str(len(judged.seeds)), difference, p, judged.verdict or "-"
