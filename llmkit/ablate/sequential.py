@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llmkit.ablate.results import Judgement
-from llmkit.ablate.statistics import spread
 
 PRECISION = 0.25
 """g: a true difference is expected within a few (1 / sqrt(g) = 2) standard deviations of one seed's difference."""
@@ -88,9 +87,8 @@ def look_after_each(
     looks = range(FIRST_LOOK, len(values) + 1)
     if not looks:
         return None
-    means = np.array([values[:n].mean() for n in looks])
-    errors = np.array([spread(values[:n]) / math.sqrt(n) for n in looks])
     counts = np.array(looks)
+    means, errors = _moments(values, counts)
     evidence = e_values(_t(means, errors), counts, precision)
     largest = int(np.argmax(evidence))
     critical = np.array([critical_t(n, alpha, precision) for n in looks])
@@ -101,6 +99,13 @@ def look_after_each(
         interval=_in_common(means, reaches),
         e_equivalent=None if margin is None else _against_margin(means, errors, counts, margin, precision),
     )
+
+
+def _moments(values: NDArray[np.float64], counts: NDArray[np.int_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard error of the first n values, for each n. Taken from the first: equal values have no error."""
+    beyond = values - values[0]
+    sums, squares = np.cumsum(beyond)[counts - 1], np.cumsum(beyond**2)[counts - 1]
+    return values[0] + sums / counts, np.sqrt((squares - sums**2 / counts) / (counts - 1) / counts)
 
 
 def _t(distances: NDArray[np.float64], errors: NDArray[np.float64]) -> NDArray[np.float64]:

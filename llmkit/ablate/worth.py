@@ -12,9 +12,11 @@ point: it is extrapolated, and nothing beyond twice the tokens is believed.
 An arm so much worse that the line leaves the second half: T' is where the curve itself, made monotone, had that value.
 
 **What is approximate.** Where the learning rate decays, a point on the way is not where a shorter run would have ended: that one would
-have decayed too, and ended lower. The curve is therefore too high on the way and too steep towards its end, and the same difference is
-fewer tokens on it than in truth. So the figure is a lower bound in size, and is told as "at least"; only with a constant learning rate
-(`decayed=False`) is it told as it is. The interval is that of the difference; the slope is taken as known.
+have decayed too, and ended lower. Over its second half the curve therefore falls further than the ends of shorter runs do, and the same
+difference is fewer tokens on it than in truth. So the figure is a lower bound in size, and is told as "at least"; only with a constant
+learning rate (`decayed=False`) is it told as it is, and even there it is some tenth too small, because the slope is that of the second
+half and not of its end. A narrower window would not do: with the rate near zero the very end of a curve is flat. The interval is that
+of the difference; the slope is taken as known.
 """
 
 from __future__ import annotations
@@ -122,4 +124,4 @@ def _limit(fraction: float) -> str:
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2g}%" if fraction < 0.095 else f"{100 * fraction:.0f}%"
+    return f"{100 * fraction:.0f}%" if fraction >= 0.015 or not fraction else f"{100 * fraction:.2g}%"
