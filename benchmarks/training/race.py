@@ -21,7 +21,7 @@ NAMES = {"ours": "llmkit", "x_transformers": "x-transformers"}
 
 @dataclass(frozen=True)
 class Way:
-    """A library in a precision (fp32, bf16 or pure: everything in bf16, optimizer states too), eager or compiled."""
+    """A library in a precision (fp32, bf16, fp8, or pure: everything in bf16, optimizer states too), eager or compiled."""
 
     library: str
     precision: str
@@ -29,7 +29,8 @@ class Way:
 
     @property
     def name(self) -> str:
-        parts = [NAMES.get(self.library, self.library), "pure" * (self.precision == "pure"), "compiled" * self.compiled]
+        special = self.precision if self.precision in ("pure", "fp8") else ""
+        parts = [NAMES.get(self.library, self.library), special, "compiled" * self.compiled]
         return "-".join(filter(None, parts))
 
 

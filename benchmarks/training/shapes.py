@@ -56,6 +56,6 @@ SHAPES = {
     "A": Shape("llama", layers=8, width=512, heads=8, kv_heads=2, d_ff=1408, vocabulary=32_000, length=512, batch=4),
     "B": Shape("gpt", layers=6, width=384, heads=6, kv_heads=6, d_ff=1536, vocabulary=50_304, length=256, batch=8),
     "350M": Shape("llama", layers=24, width=1024, heads=16, kv_heads=16, d_ff=2816, vocabulary=32_000, length=2048, batch=16),
-    "1B": Shape("llama", layers=16, width=2048, heads=32, kv_heads=8, d_ff=8192, vocabulary=128_256, length=2048, batch=8),
+    "1B": Shape("llama", layers=16, width=2048, heads=32, kv_heads=8, d_ff=8192, vocabulary=32_000, length=2048, batch=8),
 }
 """A and B are for two threads of a processor, the others for one card."""

@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("library", help="a file of benchmarks/training/ways")
     parser.add_argument("shape", type=json.loads)
-    parser.add_argument("precision", choices=["fp32", "bf16", "pure"])
+    parser.add_argument("precision", choices=["fp32", "bf16", "pure", "fp8"])
     parser.add_argument("--compiled", action="store_true")
     arguments = parser.parse_args()
     # Answers have the standard output for themselves, whatever a library prints.

@@ -5,8 +5,8 @@ and copies them on a stream of their own, so that neither the disk nor the bus i
 guard may leave some out, or send the run back. What was made ready is known by its number, and thrown away where another is asked
 for, so that the data of a step remain a function of the seed and of the step, and nothing of it depends on time.
 
-On the CPU batches are read when they are asked for. Reading takes 0.06 ms (4 sequences of 512) to 0.18 ms (16 of 1,024) there, and
-a thread that does it takes the processor from those that compute: nothing is gained.
+On the CPU batches are read when they are asked for: reading takes 0.02 ms (4 sequences of 512) or 0.04 ms (16 of 1,024) there, and a
+step of a tiny model took 5.91 ms so and 5.93 ms with the thread (medians of six runs each, alternating).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from llmkit.train.recovery import Diverged, Progressed, Recovery
 from llmkit.train.resume import Start, check_data, start
 from llmkit.train.run import RunDirectory
 from llmkit.train.signals import Interrupted, StopWish
-from llmkit.train.speed import Speed
+from llmkit.train.speed import Speed, memory
 from llmkit.train.validate import sample, validate
 
 Witness = Callable[[int, Sequence[Batch]], None]
@@ -211,6 +211,7 @@ class Trainer:
             "grad_norm": norm if math.isfinite(norm) else None,
             "seconds": seconds,
             **self.speed.figures(self.spec.train.batch_size * self.spec.seq_len, seconds),
+            **memory(self.device),
         }
         marks = {"skipped": True} if skipped else {}
         ledger = {"step": self.done.step, "items": items, "loss": row["loss"], "grad_norm": row["grad_norm"]}

@@ -27,8 +27,7 @@ import torch
 
 from llmkit.core.spec import Spec
 from llmkit.data.cache import Cache, key_of
-from llmkit.model.build import build
-from llmkit.model.count import forward_flops
+from llmkit.model.count import flops_of_spec
 
 CARDS = {
     "B300": 2250e12,
@@ -77,7 +76,7 @@ class Speed:
     @classmethod
     def of(cls, spec: Spec, device: torch.device, processes: int) -> Speed:
         """Of a spec whose precision is resolved, on so many processes with a device like this each."""
-        forward = forward_flops(build(spec, device="meta"), spec.seq_len) / spec.seq_len
+        forward = flops_of_spec(spec, spec.seq_len) / spec.seq_len
         dtype = torch.float32 if spec.train.precision == "fp32" else torch.float16 if spec.train.precision == "fp16" else torch.bfloat16
         # Cards with products in 8 bits do twice as many of them; the layers that stay in bf16 are held to that as well.
         factor = 2 if spec.train.precision == "fp8" else 1
@@ -130,6 +129,11 @@ def measured(device: torch.device, dtype: torch.dtype, rounds: int = 12) -> floa
         seconds.append(time.perf_counter() - began)
     # The first one finds the way to the kernel.
     return float(2 * size**3 / min(seconds[1:]))
+
+
+def memory(device: torch.device) -> dict[str, int]:
+    """The most bytes that this process's tensors have had on a GPU, by the name of a metrics row; nothing on a CPU."""
+    return {"peak_memory": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
 
 
 def _wait(device: torch.device) -> None:

@@ -20,7 +20,7 @@ from llmkit.train import checkpoint as checkpoints
 from llmkit.train.run import RunDirectory
 from llmkit.train.verification.witness import digest
 
-CLOCK = frozenset({"seconds", "tokens_per_second", "mfu", "run", "resumed_from"})
+CLOCK = frozenset({"seconds", "tokens_per_second", "mfu", "peak_memory", "run", "resumed_from"})
 """Keys of rows and of the result that may differ between equal runs, beside all whose names end in `_per_second` or `_seconds`."""
 
 Rows = Sequence[Mapping[str, Any]]
