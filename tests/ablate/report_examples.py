@@ -55,7 +55,8 @@ def judged(
     number = len(spread)
     mean, deviation = float(spread.mean()), float(spread.std(ddof=1))
     half = float(stats.t.ppf(1 - ALPHA / 2, number - 1)) * deviation / math.sqrt(number)
-    p = float(stats.ttest_1samp(spread, 0.0).pvalue)
+    found = float(stats.ttest_1samp(spread, 0.0).pvalue)
+    p = found if math.isfinite(found) else 1.0
     return Judgement(
         arm=arm,
         seeds=list(finals),
@@ -338,3 +339,21 @@ def hostile() -> StudyResult:
         command="llmkit ablate 'a & b.yaml' --out \"<dir>\" `x`",
         machine={"<gpu>": {"name": "A&B"}},
     )
+
+
+def many() -> StudyResult:
+    """Twenty-four arms with long names and costs that differ: what a figure has least room for."""
+    rng = np.random.default_rng(3)
+    shared = rng.normal(0, 0.005, 4)
+    base = {seed: 1.5 + float(shared[seed]) for seed in range(4)}
+    arms = [
+        ArmResult(name="baseline", parameters={"total": 1_000_000}, cells=cells("baseline", base, rng), judgement=alone("baseline", base))
+    ]
+    for place in range(23):
+        name = f"optimizer-{place:02d}/warmup-{place % 5}/schedule-with-a-long-name-{place}"
+        shift = float(rng.normal(0, 0.01))
+        values = {seed: 1.5 + float(shared[seed]) + shift + float(rng.normal(0, 0.002)) for seed in range(4)}
+        judgement = judged(name, values, base, "worse" if shift > 0.003 else "better" if shift < -0.003 else "inconclusive", "as it is")
+        parameters = {"total": 1_000_000 + 40_000 * place}
+        arms.append(ArmResult(name=name, parameters=parameters, cells=cells(name, values, rng), judgement=judgement))
+    return StudyResult(study="many", hash="9a", baseline="baseline", metric="val_loss", arms=arms, command="llmkit ablate many.yaml")

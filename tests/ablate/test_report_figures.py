@@ -18,7 +18,7 @@ from llmkit.ablate.report import curves, paired, pareto
 from llmkit.ablate.report.frame import WIDTH, Drawing, Scale, dash, ink, spaced, tick_labels, typical
 from llmkit.ablate.results import ArmResult, Cell, Judgement, StudyResult
 
-STUDIES = ("whole", "sequential", "table_only", "baseline_only", "nothing_yet", "hostile")
+STUDIES = ("whole", "sequential", "table_only", "baseline_only", "nothing_yet", "hostile", "many")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|nan|inf")
 values = st.floats(-1e6, 1e6, allow_subnormal=False)
 
@@ -90,6 +90,14 @@ def test_the_frontier_holds_exactly_the_arms_that_no_other_beats() -> None:
     ]
     assert [spot.place for spot in pareto.frontier(spots, higher_is_better=False)] == [0, 1, 4]
     assert [spot.place for spot in pareto.frontier(spots, higher_is_better=True)] == [0]
+
+
+def test_of_many_arms_only_the_frontier_and_the_baseline_are_named() -> None:
+    (drawing,) = pareto.draw(report_examples.many())
+    assert drawing.picture is not None and drawing.caption.endswith("Only the frontier and the baseline are named.")
+    named = [text.text for text in drawing.picture.iter("text") if text.get("class") == "label"]
+    assert "baseline" in named and 2 <= len(named) < 12
+    assert len(list(drawing.picture.iter("circle"))) == 24
 
 
 @given(values, values)

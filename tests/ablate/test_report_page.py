@@ -19,7 +19,7 @@ from llmkit.ablate.report.digits import between, measured, probability, quantity
 from llmkit.ablate.report.page import page
 from llmkit.ablate.report.words import ordered
 
-STUDIES = ("whole", "sequential", "table_only", "baseline_only", "nothing_yet", "hostile")
+STUDIES = ("whole", "sequential", "table_only", "baseline_only", "nothing_yet", "hostile", "many")
 VOID = frozenset({"meta", "link", "br", "wbr", "img", "input", "hr"})
 
 
@@ -185,7 +185,7 @@ OVERLAPS = """
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1400])
-@pytest.mark.parametrize("name", ["whole", "sequential", "table_only", "hostile"])
+@pytest.mark.parametrize("name", ["whole", "sequential", "table_only", "hostile", "many"])
 def test_no_label_of_a_figure_covers_another(browser: Browser, name: str, width: int, tmp_path: Path) -> None:
     browser.open(write_report(getattr(report_examples, name)(), tmp_path)[0], width)
     assert browser.value(OVERLAPS) == []

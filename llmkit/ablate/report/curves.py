@@ -37,6 +37,8 @@ KEY = 16
 """Length of the piece of line beside a label."""
 
 LETTERS = 17
+BANDED = 8
+"""Arms beyond which only the means are drawn: more bands than that make one ground of all."""
 
 
 class Curve(NamedTuple):
@@ -57,6 +59,8 @@ def draw(result: StudyResult) -> list[Drawing]:
     drawn = [curve for curve in found if len(curve.mean) > 1 or any(len(one) > 1 for one in curve.broken)]
     if not drawn:
         return [Drawing("curves", "Learning curves", None, "No learning curves were recorded.")]
+    if len(drawn) > BANDED:
+        drawn = [curve._replace(low=curve.mean, high=curve.mean) for curve in drawn]
     drawings = [_whole(result, drawn)]
     if any(len(_from(curve.mean, _furthest(drawn) * END)) > 1 for curve in drawn):
         drawings.append(_end(result, drawn))
@@ -83,7 +87,7 @@ def _whole(result: StudyResult, curves: Sequence[Curve]) -> Drawing:
     values = [value for curve in curves for line in (curve.low, curve.high) for _, value in _from(line, furthest * START)]
     values = values or [value for curve in curves for line in curve.broken for _, value in line]
     broken = [curve.name for curve in curves if curve.broken]
-    caption = "The mean over seeds; the band is their range." + (
+    caption = ("The mean over seeds; the band is their range." if len(curves) <= BANDED else "The mean over seeds.") + (
         f" A thin line that ends in a cross is a run that did not finish ({', '.join(broken)})." if broken else ""
     )
     return Drawing("curves", "Learning curves", _picture("curves", result, curves, values, 0.0, furthest), caption)

@@ -118,8 +118,11 @@ def spaced(places: Sequence[float], low: float, high: float, gap: float = LINE) 
 
 
 def shortened(name: str, letters: int) -> str:
-    """A name that fits, its end cut where it is too long."""
-    return name if len(name) <= letters else name[: letters - 1] + "…"
+    """A name that fits. A long one loses its middle, since names of arms differ at either end."""
+    if len(name) <= letters:
+        return name
+    kept = letters - 1
+    return f"{name[: kept - kept // 2]}…{name[len(name) - kept // 2 :]}"
 
 
 def ink(index: int) -> str:

@@ -21,6 +21,10 @@ SCATTER = (0, -4.5, 4.5, -2.2, 2.2)
 """How far seeds stand above and below one another, so that equal ones are both seen."""
 
 VERDICT = 13
+"""Letters of the longest verdict, and a space."""
+
+BOLD = 1.14
+"""Times the width of a letter that is not."""
 
 
 def draw(result: StudyResult) -> list[Drawing]:
@@ -67,7 +71,7 @@ def _ground(result: StudyResult, across: Scale, edges: Sequence[float], bottom: 
 def _row(arm: ArmResult, index: int, top: float, across: Scale) -> list[Element]:
     judgement = arm.judgement
     y = top + BELOW
-    letters = int((across.end - across.start) / LETTER) - VERDICT
+    letters = int((across.end - across.start) / (BOLD * LETTER)) - VERDICT
     label = shortened(arm.name, letters)
     parts = [
         node("text", label, [] if label == arm.name else [node("title", arm.name)], class_="label strong", x=across.start, y=top + 12),

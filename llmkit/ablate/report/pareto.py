@@ -19,6 +19,10 @@ EQUAL = 0.02
 """Costs that differ by no more than this part are the same: arms are matched to within 1% of the baseline, on either side."""
 
 
+NAMED = 12
+"""Arms beyond which only the frontier and the baseline are named: there is no room for more."""
+
+
 class Cost(NamedTuple):
     """What may be paid for quality."""
 
@@ -94,19 +98,22 @@ def _drawing(result: StudyResult, cost: Cost, spots: Sequence[Spot]) -> Drawing:
     down = Scale.around([end for spot in spots for end in _whisker(spot)], HEIGHT - 40, 26, margin=0.1)
     across = Scale.around([spot.cost for spot in spots], 46, WIDTH - 8, margin=0.14)
     parts = axes(across, down, cost.words, title)
-    steps = _steps(frontier(spots, result.higher_is_better), across, down)
+    best = frontier(spots, result.higher_is_better)
+    steps = _steps(best, across, down)
     if steps:
         parts.append(node("path", class_="frontier", d=path(steps)))
-    places = [(across.at(spot.cost), down.at(spot.mean)) for spot in spots]
-    for spot, place in zip(spots, places):
-        parts += _spot(spot, place, across, down)
-    parts += _labels(spots, places, steps, across, down)
+    for spot in spots:
+        parts += _spot(spot, across, down)
+    named = [spot for spot in spots if len(spots) <= NAMED or spot in best or spot.arm.name == result.baseline]
+    parts += _labels(named, _taken(spots, steps, across, down), across, down)
     described = "; ".join(f"{spot.arm.name}: {quantity(spot.cost, cost.unit)}, {mean_words(spot.arm)}" for spot in spots)
     drawn = picture(key, f"{title} against {cost.words}", described, HEIGHT, parts)
     hollow = "" if all(spot.counts for spot in spots) else " Hollow: confounded or unstable, and no part of the frontier."
+    unnamed = "" if len(named) == len(spots) else " Only the frontier and the baseline are named."
     way = "higher" if result.higher_is_better else "lower"
     caption = (
-        f"Means with one standard deviation; {way} and further left is better. The line joins the arms that no other beats in both.{hollow}"
+        f"Means with one standard deviation; {way} and further left is better. "
+        f"The line joins the arms that no other beats in both.{hollow}{unnamed}"
     )
     return Drawing(key, f"Quality against {cost.words.partition(',')[0]}", drawn, caption)
 
@@ -126,35 +133,43 @@ def _steps(spots: Sequence[Spot], across: Scale, down: Scale) -> list[Point]:
     return steps
 
 
-def _spot(spot: Spot, place: Point, across: Scale, down: Scale) -> list[Element]:
+def _spot(spot: Spot, across: Scale, down: Scale) -> list[Element]:
+    x, y = across.at(spot.cost), down.at(spot.mean)
     low, high = map(down.at, _whisker(spot))
-    parts = [node("path", class_=f"whisker {ink(spot.place)}", d=path([(place[0], low), (place[0], high)]))] if low != high else []
+    parts = [node("path", class_=f"whisker {ink(spot.place)}", d=path([(x, low), (x, high)]))] if low != high else []
     kind = "dot" if spot.counts else "hollow"
-    return [*parts, node("circle", class_=f"{kind} {ink(spot.place)}", cx=place[0], cy=place[1], r=4)]
+    return [*parts, node("circle", node("title", spot.arm.name), class_=f"{kind} {ink(spot.place)}", cx=x, cy=y, r=4)]
 
 
 Box = tuple[float, float, float, float]
 
 
-def _labels(spots: Sequence[Spot], places: Sequence[Point], steps: Sequence[Point], across: Scale, down: Scale) -> list[Element]:
-    """Names beside their points: the first place around each that is free, or the one that covers least."""
-    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    for spot, (x, _) in zip(spots, places):
-        low, high = map(down.at, _whisker(spot))
-        taken.append((x - 1, high, x + 1, low))
-    for (x, y), (to_x, to_y) in pairwise(steps):
-        taken.append((min(x, to_x) - 2, min(y, to_y) - 2, max(x, to_x) + 2, max(y, to_y) + 2))
+def _labels(named: Sequence[Spot], taken: Sequence[Box], across: Scale, down: Scale) -> list[Element]:
+    """Names beside their points: the first place around each that is free, or the one that covers least. `taken` is what is drawn."""
+    boxes = list(taken)
     parts: list[Element] = []
-    for spot, (x, y) in zip(spots, places):
+    for spot in named:
+        x, y = across.at(spot.cost), down.at(spot.mean)
         label = shortened(spot.arm.name, LETTERS)
-        box = min(_candidates(x, y, len(label) * LETTER, across, down), key=lambda box: sum(_shared(box, other) for other in taken))
-        taken.append(box)
+        box = min(_candidates(x, y, len(label) * LETTER, across, down), key=lambda box: sum(_shared(box, other) for other in boxes))
+        boxes.append(box)
         if abs((box[1] + box[3]) / 2 - y) > 16:
             near = box[0] if box[0] > x else box[2] if box[2] < x else x
             parts.append(node("path", class_="leader", d=path([(x, y), (near, box[3] if box[3] < y else box[1])])))
         whole = [] if label == spot.arm.name else [node("title", spot.arm.name)]
         parts.append(node("text", label, whole, class_="label", x=box[0], y=box[3] - 3))
     return parts
+
+
+def _taken(spots: Sequence[Spot], steps: Sequence[Point], across: Scale, down: Scale) -> list[Box]:
+    """The ground under points, whiskers and the frontier."""
+    boxes: list[Box] = []
+    for spot in spots:
+        x, y = across.at(spot.cost), down.at(spot.mean)
+        low, high = map(down.at, _whisker(spot))
+        boxes += [(x - 5, y - 5, x + 5, y + 5), (x - 1, high, x + 1, low)]
+    boxes += [(min(x, to_x) - 2, min(y, to_y) - 2, max(x, to_x) + 2, max(y, to_y) + 2) for (x, y), (to_x, to_y) in pairwise(steps)]
+    return boxes
 
 
 def _candidates(x: float, y: float, width: float, across: Scale, down: Scale) -> list[Box]:
