@@ -22,6 +22,16 @@ class Head(nn.Linear):
         """Hidden states (..., D) -> logits (..., V)."""
         return self.finish(super().forward(input))
 
+    @property
+    def is_product(self) -> bool:
+        """Whether the logits are W h and nothing else, also for whoever listens or changes them on the way."""
+        hooked: bool = any((self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks))
+        return self.scale == 1 and self.softcap is None and not hooked
+
+    def pull(self, slope: Tensor) -> Tensor:
+        """The gradient of the hidden states (..., D), given that of the logits (..., V). Only where `is_product`."""
+        return slope @ self.weight
+
     def finish(self, logits: Tensor) -> Tensor:
         """What comes after the product."""
         if self.scale != 1:

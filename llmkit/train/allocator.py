@@ -21,3 +21,12 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(TRIM_THRESHOLD, 1 << 30)) and bool(mallopt(MMAP_MAX, 0))
+
+
+def give_back_freed_memory() -> bool:
+    """Give the system what lies free between blocks, once; False where there is no glibc.
+
+    Building, compiling and a first step leave holes that no later step fits into. After it, memory is what a step needs.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    return trim is not None and bool(trim(0))

@@ -27,6 +27,7 @@ from llmkit.model.generate import evaluating
 from llmkit.model.init import initialise, named_parameters_with_roles
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import fp8, precision, world
+from llmkit.train.allocator import give_back_freed_memory
 from llmkit.train.checkpoint import Checkpoint
 from llmkit.train.compiling import compile_parts, draws_kept, of_any_rank, too_late, uncompile_parts
 from llmkit.train.products import through_onednn
@@ -48,6 +49,8 @@ class Engine:
 
     warn: Callable[[str], None] = staticmethod(warnings.warn)
     compiled = tried = False
+    fresh = True
+    """Whether no update was made yet."""
     failure = ""
     """What the compiler said where it failed on this rank."""
 
@@ -120,6 +123,9 @@ class Engine:
         self.scaler.update()
         self.drop_gradients()
         self._refresh()
+        if self.fresh:
+            give_back_freed_memory()
+            self.fresh = False
 
     def drop_gradients(self) -> None:
         """Forget the gradients: after an update, or instead of one."""

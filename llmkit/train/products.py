@@ -28,6 +28,8 @@ def through_onednn(root: nn.Module) -> int:
     layers = [module for module in root.modules() if isinstance(module, nn.Linear) and _is_plain(module)]
     for layer in layers:
         layer.forward = _Forward(layer)  # type: ignore[method-assign, assignment]
+        if isinstance(layer, Head):
+            layer.pull = _Pull(layer)  # type: ignore[method-assign]
     return len(layers)
 
 
@@ -41,6 +43,17 @@ class _Forward:
     def __call__(self, x: Tensor) -> Tensor:
         y: Tensor = _Product.apply(x, self.layer.weight, self.layer.bias)  # type: ignore[no-untyped-call]
         return y if self.finish is None else self.finish(y)
+
+
+class _Pull:
+    """The gradient of a head's input by oneDNN."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.layer = layer
+
+    def __call__(self, slope: Tensor) -> Tensor:
+        found: Tensor = _linear(slope, self.layer.weight.t(), None)
+        return found
 
 
 class _Product(torch.autograd.Function):

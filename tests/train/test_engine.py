@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +87,20 @@ def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(tiny: dict[str
     assert any("train.compile is left out" in line and "compiler" in line.lower() for line in told.said)
     plain = train(llmkit.load_spec(tiny, overrides=["train.steps=3"]), out=tmp_path / "plain")
     assert plain["train_loss"] == result["train_loss"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told to keep what is freed")
+def test_what_building_left_in_memory_is_given_back_after_the_first_update() -> None:
+    from llmkit.train.allocator import give_back_freed_memory, keep_freed_memory
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    if not keep_freed_memory():
+        pytest.skip("no glibc")
+    blocks = [torch.ones(1 << 20) for _ in range(64)]
+    kept = torch.ones(1)
+    del blocks
+    before = resident()
+    assert give_back_freed_memory()
+    assert before - resident() > 128 << 20 and kept.item() == 1

@@ -21,6 +21,12 @@ CHUNK = 1 << 24
 CHUNK_FP32 = 1 << 25
 """Logits that exist at once: few beside the activations of a model, and rows enough for fast matrix products, of which fp32's want more."""
 
+BLOCK = 1 << 20
+"""Numbers of such a tensor that are worked on at once where nothing fuses the work: about what a processor's cache holds."""
+
+ROWS = 1 << 12
+"""Rows of the head's gradient that are multiplied at once where its dtype is not the one that it adds up in."""
+
 Terms = dict[str, Tensor]
 
 
@@ -71,19 +77,27 @@ class RowsLoss(nn.Module):
         self.z, self.s = params.z_loss, params.label_smoothing
         self.names = ["loss", *(["label_smoothing"] if self.s else []), *(["z_loss"] if self.z else [])]
 
-    def forward(self, logits: Tensor, targets: Tensor, counts: Tensor) -> tuple[list[Tensor], Tensor]:
-        """logits (N, V), targets (N,), counts (N,) -> each term, fp32 scalars, and the gradient of their sum, (N, V), in the logits' dtype:
+    def forward(self, logits: Tensor, targets: Tensor, counts: Tensor) -> list[Tensor]:
+        """logits (N, V), targets (N,), counts (N,) -> each term, fp32 scalars. The gradient of their sum takes the place of the logits:
 
         counts (p (1 + 2 z ln sum exp logits) - (1 - s) onehot(target) - s / V)
         """
+        # A compiler makes one loop of it; without one, what is made on the way is as large as this many rows.
+        size = len(logits) if torch.compiler.is_compiling() else max(BLOCK // logits.shape[-1], 1)
+        parts = [slice(start, start + size) for start in range(0, len(logits), size)]
+        summed = [self._replace(logits[part], targets[part], counts[part]) for part in parts]
+        return [torch.stack(values).sum() for values in zip(*summed, strict=True)]
+
+    def _replace(self, logits: Tensor, targets: Tensor, counts: Tensor) -> list[Tensor]:
         terms, log_p, log_z = self.terms(logits, targets, counts)
         factor = counts if log_z is None else counts * (1 + 2 * self.z * log_z)
-        # In the place of the log-probabilities: this tensor is why there are chunks.
         slope = log_p.exp_().mul_(factor[:, None])
         if self.s:
             slope -= (self.s / slope.shape[-1]) * counts[:, None]
-        slope.scatter_add_(1, targets.clamp(min=0)[:, None], (self.s - 1) * counts[:, None])
-        return list(terms.values()), slope.to(logits.dtype)
+        # Compared, and not scattered: then a compiler keeps none of this in memory.
+        hit = torch.arange(logits.shape[-1], device=logits.device) == targets[:, None]
+        logits.copy_(torch.where(hit, slope - (1 - self.s) * counts[:, None], slope))
+        return list(terms.values())
 
     def terms(self, logits: Tensor, targets: Tensor, counts: Tensor) -> tuple[Terms, Tensor, Tensor | None]:
         """Each term; the log-probabilities (N, V) in fp32; and, with a z-loss, ln sum exp of each row."""
@@ -107,13 +121,15 @@ class _InChunks(torch.autograd.Function):
     def forward(
         ctx: Any, loss: CrossEntropy, head: nn.Module, h: Tensor, targets: Tensor, counts: Tensor, *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        slopes = _Slopes(h, weights, ctx.needs_input_grad[2], any(ctx.needs_input_grad[5:]))
+        of_h, of_weights = ctx.needs_input_grad[2], any(ctx.needs_input_grad[5:])
+        slopes = (_OfProduct if _is_product(head, h, weights) else _OfAnyHead)(head, h, weights, of_h, of_weights)
         summed: list[list[Tensor]] = []
         for part in loss.chunks(len(h), h.dtype):
-            x, logits = slopes.logits(head, part)
-            terms, slope = loss.of_rows(logits.detach(), targets[part], counts[part])
-            summed.append(terms)
-            slopes.add(part, x, logits, slope)
+            logits = slopes.logits(part)
+            summed.append(loss.of_rows(logits, targets[part], counts[part]))
+            slopes.add(part, logits)
+            # Or it would still be there while the next chunk's are made.
+            del logits
         ctx.slopes = slopes
         values = [torch.stack(parts).sum() for parts in zip(*summed, strict=True)]
         ctx.mark_non_differentiable(*values)
@@ -131,31 +147,11 @@ class _InChunks(torch.autograd.Function):
 class _Slopes:
     """Gradients of a sum with respect to the hidden states and the head's weights, as the chunks come. They add up in fp32."""
 
-    def __init__(self, h: Tensor, weights: Sequence[Tensor], of_h: bool, of_weights: bool) -> None:
-        self.h, self.weights = h, list(weights) if of_weights else []
+    def __init__(self, head: nn.Module, h: Tensor, weights: Sequence[Tensor], of_h: bool, of_weights: bool) -> None:
+        self.head, self.h, self.weights = head, h, list(weights) if of_weights else []
         self.count = len(weights)
         self.of_h = torch.empty_like(h) if of_h else None
-        self.of_weights: list[Tensor] = []
-        self.wanted = of_h or of_weights
-
-    def logits(self, head: nn.Module, part: slice) -> tuple[Tensor, Tensor]:
-        """The hidden states of a chunk, and their logits with the graph between them."""
-        x = self.h[part].detach().requires_grad_(self.of_h is not None)
-        with torch.set_grad_enabled(self.wanted):
-            return x, head(x)
-
-    def add(self, part: slice, x: Tensor, logits: Tensor, slope: Tensor) -> None:
-        """A chunk's share, given the gradient of its logits."""
-        if not self.wanted:
-            return
-        found = list(torch.autograd.grad(logits, ([] if self.of_h is None else [x]) + self.weights, slope))
-        if self.of_h is not None:
-            self.of_h[part] = found.pop(0)
-        if not self.of_weights:
-            self.of_weights = [gradient.float() for gradient in found]
-            return
-        for so_far, gradient in zip(self.of_weights, found, strict=True):
-            so_far.add_(gradient)
+        self.of_weights = [torch.zeros_like(weight, dtype=torch.float32) for weight in self.weights]
 
     def times(self, upstream: Tensor) -> tuple[Tensor | None, list[Tensor | None]]:
         """All of them times a scalar, in the dtypes of what they belong to. In place: they are as large as the head."""
@@ -163,3 +159,60 @@ class _Slopes:
         if not self.weights:
             return h, [None] * self.count
         return h, [gradient.mul_(upstream).to(weight.dtype) for gradient, weight in zip(self.of_weights, self.weights, strict=True)]
+
+
+class _OfAnyHead(_Slopes):
+    """Through the graph from the hidden states of a chunk to its logits."""
+
+    def logits(self, part: slice) -> Tensor:
+        """The logits of a chunk, which may be written over: what the head keeps of them for its gradient stays."""
+        self.x = self.h[part].detach().requires_grad_(self.of_h is not None)
+        with torch.set_grad_enabled(self.of_h is not None or bool(self.weights)):
+            self.y = self.head(self.x)
+        copied: Tensor = self.y.detach().clone()
+        return copied
+
+    def add(self, part: slice, slope: Tensor) -> None:
+        """A chunk's share, given the gradient of its logits."""
+        wanted = ([] if self.of_h is None else [self.x]) + self.weights
+        if not wanted:
+            return
+        found = list(torch.autograd.grad(self.y, wanted, slope))
+        del self.x, self.y
+        if self.of_h is not None:
+            self.of_h[part] = found.pop(0)
+        for so_far, gradient in zip(self.of_weights, found, strict=True):
+            so_far.add_(gradient)
+
+
+class _OfProduct(_Slopes):
+    """Of logits that are W h and nothing else: no graph, and no second tensor as large as the gradient of W."""
+
+    def logits(self, part: slice) -> Tensor:
+        """The logits of a chunk, which may be written over."""
+        with torch.no_grad():
+            logits: Tensor = self.head(self.h[part])
+        return logits
+
+    def add(self, part: slice, slope: Tensor) -> None:
+        """A chunk's share, given the gradient of its logits."""
+        x = self.h[part]
+        if self.of_h is not None:
+            self.of_h[part] = self.head.pull(slope)  # type: ignore[operator]
+        for so_far in self.of_weights:
+            if x.dtype is so_far.dtype:
+                so_far.addmm_(slope.t(), x)
+                continue
+            for start in range(0, len(so_far), ROWS):
+                rows = slice(start, start + ROWS)
+                so_far[rows] += slope[:, rows].t() @ x
+
+
+def _is_product(head: nn.Module, h: Tensor, weights: Sequence[Tensor]) -> bool:
+    """Whether the head says that it is one, and has no more than the one matrix, which is as h is: no autocast between them, no shard."""
+    if not getattr(head, "is_product", False) or torch.is_autocast_enabled(h.device.type):
+        return False
+    matrices = list(head.parameters())
+    if len(matrices) != 1 or matrices[0].dtype is not h.dtype:
+        return False
+    return type(matrices[0]) in (nn.Parameter, Tensor) and type(h) is Tensor

@@ -41,13 +41,14 @@ def reference(head: nn.Module, h: Tensor, targets: Tensor, counts: Tensor, param
     smoothing=st.sampled_from([0.0, 0.1]),
     z_loss=st.sampled_from([0.0, 0.01]),
     softcap=st.sampled_from([None, 2.0]),
+    scale=st.sampled_from([1.0, 1.5]),
     upstream=st.sampled_from([1.0, 0.25]),
 )
 def test_chunks_of_any_size_give_the_loss_and_the_gradients_of_all_logits_at_once(
-    rows: int, smoothing: float, z_loss: float, softcap: float | None, upstream: float
+    rows: int, smoothing: float, z_loss: float, softcap: float | None, scale: float, upstream: float
 ) -> None:
     torch.manual_seed(1)
-    head, params = Head(D, V, scale=1.5, softcap=softcap), CausalParams(z_loss=z_loss, label_smoothing=smoothing)
+    head, params = Head(D, V, scale=scale, softcap=softcap), CausalParams(z_loss=z_loss, label_smoothing=smoothing)
     h, targets, counts = inputs()
     before = module.CHUNK_FP32
     module.CHUNK_FP32 = rows * V
@@ -101,6 +102,36 @@ def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch: pytest.Monke
     with LargestTensor() as seen:
         CrossEntropy(CausalParams(z_loss=0.1, label_smoothing=0.1), vocabulary)(head, h, targets, counts)[0].backward()
     assert seen.elements == max(rows, D) * vocabulary < B * T * vocabulary
+
+
+def test_the_gradient_of_a_head_that_is_one_product_exists_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    head, (h, targets, counts) = Head(D, V), inputs()
+    monkeypatch.setattr(module, "CHUNK_FP32", 4 * V)
+
+    class AsLargeAsTheHead(TorchDispatchMode):
+        made = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = func(*args, **(kwargs or {}))
+            if isinstance(result, Tensor) and result.shape == head.weight.shape and not func._schema.is_mutable:
+                self.made += 1
+            return result
+
+    with AsLargeAsTheHead() as seen:
+        CrossEntropy(CausalParams(), V)(head, h, targets, counts)
+    assert seen.made == 1
+
+
+def test_a_hook_on_the_head_is_called_and_its_change_is_in_the_gradient() -> None:
+    torch.manual_seed(1)
+    head, (h, targets, counts) = Head(D, V), inputs()
+    head.register_forward_hook(lambda _, __, logits: 2 * logits)
+    total, _ = CrossEntropy(CausalParams(), V)(head, h, targets, counts)
+    expected = reference(head, h, targets, counts, CausalParams())
+    ours, theirs = (torch.autograd.grad(value, [h, head.weight]) for value in (total, expected))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_head_that_is_frozen_gets_no_gradient_and_hands_on_that_of_the_hidden_states() -> None:
