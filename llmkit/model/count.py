@@ -6,6 +6,7 @@ accounted for without saying anything, and 405 billion parameters take seconds a
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -184,6 +185,18 @@ def forward_flops(model: Decoder, length: int) -> int:
     kernel hides them, only it knows. `RuntimeError` where one needs values and has none.
     """
     return _told(model, length) + int(_counted(model, length).get_total_flops())
+
+
+def flops_of_spec(spec: Spec, length: int) -> int:
+    """`forward_flops` of a spec's model, counted once in a process for each shape: models that differ in their seeds alone are one."""
+    document = spec.model_dump(mode="json")
+    key = json.dumps([document["model"], spec.vocab_size, length])
+    if key not in _FLOPS:
+        _FLOPS[key] = forward_flops(build(spec, device="meta"), length)
+    return _FLOPS[key]
+
+
+_FLOPS: dict[str, int] = {}
 
 
 def _told(model: nn.Module, length: int) -> int:

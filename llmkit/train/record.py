@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from llmkit.core.catalog import Catalog
 from llmkit.core.manifest import manifest
 from llmkit.core.spec import Spec
+from llmkit.data.cache import key_of
 from llmkit.data.prepare import Prepared
 from llmkit.model.count import account
 from llmkit.train import precision
@@ -29,6 +31,16 @@ def manifest_of(spec: Spec, catalog: Catalog, prepared: Prepared | None = None) 
 
 
 def cost(spec: Spec, catalog: Catalog) -> dict[str, Any]:
-    """Parameters and FLOPs as `llmkit build` counts them, so that whoever compares runs needs to build no model."""
-    counted = account(spec, catalog)
-    return {"parameters": asdict(counted.parameters), "flops_per_token": asdict(counted.flops_per_token)}
+    """Parameters and FLOPs as `llmkit build` counts them, so that whoever compares runs needs to build no model.
+
+    Counted once in a process for each shape: it takes a tenth of a second, and whoever trains many small models trains the same again.
+    """
+    document = spec.model_dump(mode="json")
+    key = key_of([document["model"], document["train"]["objective"], spec.vocab_size, catalog.fingerprint])
+    if key not in _COSTS:
+        counted = account(spec, catalog)
+        _COSTS[key] = {"parameters": asdict(counted.parameters), "flops_per_token": asdict(counted.flops_per_token)}
+    return copy.deepcopy(_COSTS[key])
+
+
+_COSTS: dict[str, dict[str, Any]] = {}

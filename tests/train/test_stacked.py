@@ -64,7 +64,7 @@ ARCHITECTURES = {
         "block": {"attention": {"type": "mha", "n_heads": 4, "sinks": True, "gate": "head"}, "ffn": "mlp", "norm": "none", "layout": "pre"},
     },
 }
-OPTIMIZERS = {"llama": "adamw", "gpt": "muon", "alibi": "lion", "t5": "schedule_free"}
+OPTIMIZERS = {"llama": "adamw", "gpt": "sgd", "alibi": "lion", "t5": "schedule_free"}
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -84,7 +84,7 @@ def test_stacked_runs_are_the_separate_ones_within_rounding(tiny, tmp_path, name
             saved, wanted = (load_file(run / "checkpoints" / "step-00000020" / f"{file}.safetensors") for run in (stacked, separate))
             assert saved.keys() == wanted.keys()
             for key, tensor in wanted.items():
-                torch.testing.assert_close(saved[key], tensor, atol=5e-5, rtol=1e-3)
+                torch.testing.assert_close(saved[key], tensor, atol=2e-5, rtol=1e-3)
 
 
 def test_a_seed_does_not_see_the_others(tiny, tmp_path):

@@ -3,8 +3,8 @@
 Equal to separate runs but for rounding: initial values, order of the data, learning rate, gradient norm and its limit, spike detector
 and evaluation are each seed's own. A seed that diverges ends there and is told; its place in the stack is computed on and not looked at.
 
-What is killed on the way counts for nothing: cells are short, and `train_together` begins such a run anew. Checkpoints on the way
-(`train.checkpoint_every`) are written all the same: `train` goes on from them, one run at a time.
+What is killed or asked to stop on the way counts for nothing: such runs are short, and `train_together` begins them anew. Only the end
+leaves a checkpoint, whatever `train.checkpoint_every` says; from there each goes on alone, as any run does.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from llmkit.train.progress import Reporter, Silent
 from llmkit.train.record import manifest_of, resolved
 from llmkit.train.resume import start
 from llmkit.train.run import RunDirectory
+from llmkit.train.signals import Interrupted, StopWish
 from llmkit.train.speed import Speed
 from llmkit.train.stacked.engine import StackedEngine
 from llmkit.train.stacked.lane import Lane
@@ -62,11 +63,12 @@ def train_together(
     A run that is finished already is not run again. One that diverges has `diverged`, the reason, in what is returned, no value that
     it did not come to, and no result.json, as with `train`. The stack is as wide as there are runs to do; `TOGETHER` is a good number.
 
-    `UserError` where the specs differ in more than their seeds, where `can_stack` names a reason, and for what `train` refuses.
+    Raises `Interrupted` where it was asked to stop, and `UserError` where the specs differ in more than their seeds, where `can_stack`
+    names a reason, and for what `train` refuses.
     """
     reporter, catalog = reporter or Silent(), catalog or installed()
     _check(specs, outs)
-    with ExitStack() as held:
+    with StopWish() as wish, ExitStack() as held:
         directories = []
         for out in outs:
             held.enter_context(alone(out, reporter.say))
@@ -76,7 +78,7 @@ def train_together(
         todo = [index for index in range(len(specs)) if index not in results]
         if todo:
             chosen, places = [specs[index] for index in todo], [directories[index] for index in todo]
-            results |= zip(todo, Together(chosen, places, catalog, reporter).run(), strict=True)
+            results |= zip(todo, Together(chosen, places, catalog, reporter).run(wish), strict=True)
     return [results[index] for index in range(len(specs))]
 
 
@@ -104,19 +106,21 @@ class Together:
             lane.begin(record, together=len(self.lanes))
         self.step = 0
 
-    def run(self) -> list[dict[str, Any]]:
+    def run(self, wish: StopWish) -> list[dict[str, Any]]:
         """Train to the last step, evaluate, and record the results."""
         began = time.perf_counter()
+        with wish.deferred():
+            while self.step < self.spec.steps and any(lane.goes_on for lane in self.lanes):
+                if wish.signal:
+                    raise Interrupted(f"stopped at step {self.step} of {self.spec.steps}; the same call begins anew", 128 + wish.signal)
+                self._take_a_step()
+                if self.step < self.spec.steps and self._due(self.spec.train.eval_every):
+                    self._evaluate(self.spec.train.eval_sequences)
+        seconds = time.perf_counter() - began
         with ExitStack() as writing:
             for lane in self.lanes:
                 writing.enter_context(lane.writer)
-            while self.step < self.spec.steps and any(lane.goes_on for lane in self.lanes):
-                self._take_a_step()
-                if self.step == self.spec.steps or self._due(self.spec.train.checkpoint_every):
-                    self._save()
-                if self.step < self.spec.steps and self._due(self.spec.train.eval_every):
-                    self._evaluate(self.spec.train.eval_sequences)
-            seconds = time.perf_counter() - began
+            self._save()
             # Beside the writing of the checkpoints.
             self._evaluate(None)
         tokens = self.step * self.spec.train.batch_size * self.spec.seq_len * len(self.lanes)
