@@ -93,7 +93,7 @@ class Reason:
         if self.judgement.interval is None:
             return "no interval yet"
         low, high = self.judgement.interval
-        up = (self.judgement.difference or 0.0) > 0
+        up = (self.judgement.difference or 0.0) >= 0
         near, far = (low, high) if up else (-high, -low)
         if near < 0:
             return f"{self._decimal(-near)} {'lower' if up else 'higher'} to {self._decimal(far)} {'higher' if up else 'lower'}"

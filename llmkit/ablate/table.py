@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ def read_table(file: Path) -> Table:
     `UserError` with all problems, each at its file, line and column.
     """
     text = _text(file)
-    lines = text.splitlines(keepends=True)
+    lines = list(io.StringIO(text, newline=""))
     if not any(line.strip() for line in lines):
         raise UserError(f"{file} is empty; its first line names the columns: arm,seed,value")
     delimiter = max(DELIMITERS, key=lines[0].count)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llmkit.ablate.table import judge_table, read_table
 from llmkit.core.errors import UserError
@@ -98,6 +101,14 @@ def test_what_cannot_be_read_is_said_without_a_traceback(tmp_path: Path) -> None
     for name, words in {"bytes.csv": "UTF-8", "none.csv": "cannot read", ".": "cannot read"}.items():
         with pytest.raises(UserError, match=words):
             read_table(tmp_path / name)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from(list('mg01.,;\t\n\r" \x00\u2028-enaif'))), st.booleans())
+def test_whatever_a_file_holds_it_is_a_table_or_refused(file: Path, text: str, header: bool) -> None:
+    file.write_bytes(("arm,seed,value\n" * header + text).encode())
+    with suppress(UserError):
+        assert read_table(file).values
 
 
 def test_a_table_becomes_a_study_with_its_cells(file: Path) -> None:

@@ -277,9 +277,16 @@ def test_what_a_seed_adds_to_every_arm_changes_no_difference(values: Values, shi
     assert [one.difference or 0 for one in there] == pytest.approx([one.difference or 0 for one in here], abs=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
-@given(tables, st.booleans(), st.booleans())
-def test_every_judgement_can_be_written_as_json(values: Values, sequential: bool, margin: bool) -> None:
-    for judged in judge(values, "arm0", sequential=sequential, equivalence=0.5 if margin else None):
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.dictionaries(st.integers(0, 5), st.none() | st.floats(), max_size=6), min_size=1, max_size=4),
+    st.sampled_from([{}, {"sequential": True}, {"paired": False}]),
+    st.none() | st.floats(1e-300, 1e300),
+)
+def test_whatever_the_values_every_judgement_can_be_written_as_json(
+    rows: list[dict[int, float | None]], options: dict[str, bool], margin: float | None
+) -> None:
+    values = {f"arm{index}": row for index, row in enumerate(rows)}
+    for judged in judge(values, "arm0", equivalence=margin, **options):  # type: ignore[arg-type]
         assert Judgement.model_validate_json(judged.model_dump_json()) == judged
         assert judged.arm == "arm0" or judged.reason
