@@ -154,6 +154,38 @@ def test_loglikelihood_equals_one_row_at_a_time(tokenizer: Tokenizer, block: dic
         assert found.nats == pytest.approx(expected, rel=1e-5)
 
 
+TEXT = "a text asked at many places"
+PLACES = [*range(len(TEXT) - 1), 4, 4]
+QUESTIONS = [
+    *((TEXT[:place], TEXT[place]) for place in PLACES),
+    ("a te", "x"),
+    ("a te", "y"),
+    ("a te", "xt"),
+    ("a f", "ew"),
+    ("", TEXT[:9]),
+]
+DYNAMIC = {"type": "rope", "scaling": {"type": "dynamic", "factor": 2.0, "original_max_seq_len": 8}}
+
+
+@pytest.mark.parametrize("position", ["rope", "alibi", "learned", DYNAMIC], ids=str)
+def test_texts_that_begin_each_other_score_as_if_each_were_read_alone(tokenizer: Tokenizer, position: Any) -> None:
+    scorer = lm(decoder(position=position), tokenizer)
+    for pair, found in zip(QUESTIONS, scorer.loglikelihood(QUESTIONS)):
+        alone = scorer.loglikelihood([pair])[0]
+        assert found.nats == pytest.approx(alone.nats, rel=1e-5) and found[1:] == alone[1:]
+
+
+@pytest.mark.parametrize(("position", "lines"), [("rope", 4), (DYNAMIC, len(QUESTIONS))], ids=str)
+def test_texts_that_begin_each_other_are_read_in_one_line_unless_their_length_counts(
+    tokenizer: Tokenizer, position: Any, lines: int
+) -> None:
+    model, read = decoder(position=position), []
+    model.blocks[0].register_forward_pre_hook(lambda block, arguments: read.append(len(arguments[0])))
+    lm(model, tokenizer).loglikelihood(QUESTIONS)
+    # The longest text whole, two of 24 and 25 tokens that are cut on the left, and the one that goes on otherwise.
+    assert sum(read) == lines
+
+
 def test_greedy_says_whether_the_model_would_have_written_it(model: Decoder, tokenizer: Tokenizer) -> None:
     ids = [tokenizer.bos_id, *tokenizer.encode("abc")]
     with torch.no_grad():
