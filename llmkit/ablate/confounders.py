@@ -207,31 +207,32 @@ class _Pair:
             return
         remedy = "give train.tokens in the spec, or match: tokens"
         yield self._said(
-            "tokens", f"reads {ours:,} tokens, the baseline {theirs:,} ({_percent(ours, theirs)}); {remedy}", self._setting("train")
+            "tokens", f"reads {ours:,} tokens, the baseline {theirs:,} ({percent(ours / theirs - 1)}); {remedy}", self._setting("train")
         )
 
     def _parameters(self) -> Iterator[Confounder]:
         ours, theirs = self.facts.parameters["total"], self.baseline.parameters["total"]
         if abs(ours / theirs - 1) <= TOLERANCE or self._is_size():
             return
-        said = f"{ours:,} parameters, the baseline {theirs:,} ({_percent(ours, theirs)})"
+        said = f"{ours:,} parameters, the baseline {theirs:,} ({percent(ours / theirs - 1)})"
         if self.study.match == "flops":
             yield self._said("parameters", f"{said}: FLOPs were matched", self.set, "note")
         elif self._sorts() == {"tokenizer"} and self._same_inside():
-            yield self._said("parameters", f"{said}: all of it in the table of tokens", self.set, "note")
+            yield self._said("parameters", f"{said}: all of it in the tables of tokens", self.set, "note")
         elif self.study.match == "params":
             yield self._said("parameters", f"{said}: the dial could not be turned far enough; name another as `dial`", self.set)
         else:
             yield self._said("parameters", f"{said}, which follows from the choice; give match: params", self.set)
 
     def _same_inside(self) -> bool:
-        return abs(self.facts.parameters["non_embedding"] / self.baseline.parameters["non_embedding"] - 1) <= TOLERANCE
+        ours, theirs = _without_tables(self.facts), _without_tables(self.baseline)
+        return abs(ours / theirs - 1) <= TOLERANCE
 
     def _flops(self) -> Iterator[Confounder]:
         ours, theirs = self.facts.training_flops, self.baseline.training_flops
         if abs(ours / theirs - 1) <= TOLERANCE or self._is_size():
             return
-        said = f"{ours:,.0f} training FLOPs a token, the baseline {theirs:,.0f} ({_percent(ours, theirs)})"
+        said = f"{ours:,.0f} training FLOPs a token, the baseline {theirs:,.0f} ({percent(ours / theirs - 1)})"
         if self.study.match == "flops":
             yield self._said("flops", f"{said}: the dial could not be turned far enough; name another as `dial`", self.set)
         else:
@@ -284,7 +285,9 @@ class _Pair:
 
     def _schedule(self) -> Iterator[Confounder]:
         """Runs are compared at the end of a completed decay: one that still learns fast looks worse than it is."""
-        ours, theirs = _last_factor(self.facts.spec), _last_factor(self.baseline.spec)
+        # Of a run of one length, since the last step of a short one stands further above the floor.
+        steps = max(self.facts.spec.steps, self.baseline.spec.steps)
+        ours, theirs = last_factor(self.facts.spec, steps), last_factor(self.baseline.spec, steps)
         if math.isclose(ours, theirs, abs_tol=0.02) or self._studied(("train.schedule", "train.steps", "train.tokens", "train.optimizer")):
             return
         message = (
@@ -355,13 +358,22 @@ def _kind(address: str) -> Kind:
     return next((kind for start, kind in KIND_OF if _related(address, start)), "training")
 
 
-def _last_factor(spec: Spec) -> float:
-    """Of the learning rate in the last step."""
-    return float(spec.train.schedule.make()(spec.steps - 1, spec.steps))
+def _without_tables(facts: Facts) -> int:
+    """Parameters apart from what there is for each token of the vocabulary: the embedding, and the head where it is another."""
+    model = facts.spec.model
+    return facts.parameters["total"] - facts.spec.vocab_size * model.d_model * (1 if model.tie_embeddings else 2)
 
 
-def _percent(ours: float, theirs: float) -> str:
-    return f"{100 * (ours / theirs - 1):+.2g}%"
+def last_factor(spec: Spec, steps: int) -> float:
+    """Of the learning rate in the last step of a run of so many."""
+    return float(spec.train.schedule.make()(steps - 1, steps))
+
+
+def percent(part: float) -> str:
+    """`+0.21%`, `+150%`; `equal` where nothing is left."""
+    if abs(part) < 0.00005:
+        return "equal"
+    return f"{100 * part:+,.0f}%" if abs(part) >= 0.1 else f"{100 * part:+.2g}%"
 
 
 def _listed(names: Sequence[str]) -> str:

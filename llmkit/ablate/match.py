@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmkit.ablate.arms import with_settings
+from llmkit.ablate.confounders import TOLERANCE, percent
 from llmkit.core.catalog import Catalog
 from llmkit.core.checks import blocks
 from llmkit.core.problems import SpecError
@@ -22,13 +23,10 @@ from llmkit.core.spec import Spec
 from llmkit.model.build import build
 from llmkit.model.count import forward_flops
 
-TOLERANCE = 0.01
-"""How far from the baseline an arm may be and still be called matched, as a part of the baseline."""
-
 CLOSE = TOLERANCE / 4
 """Near enough to keep a dial at a multiple of 8, which kernels like."""
 
-MULTIPLES = (8, 4, 2, 1)
+MULTIPLES = (8, 1)
 
 MAX_TURNS = 40
 """Values of the dial that are looked at; costs grow about linearly with a width, so that a handful is enough."""
@@ -215,8 +213,3 @@ def _around(t: int) -> Iterator[int]:
         yield t + step
         if t - step >= 1:
             yield t - step
-
-
-def percent(part: float) -> str:
-    """`+0.2%`; `equal` where nothing is left at three digits."""
-    return f"{100 * part:+.2g}%" if abs(part) >= 0.00005 else "equal"

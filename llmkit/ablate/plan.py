@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from llmkit.ablate.arms import arm_differences, axes_between, filled_specs
-from llmkit.ablate.confounders import Confounder, Facts, confounders
+from llmkit.ablate.confounders import Confounder, Facts, confounders, last_factor
 from llmkit.ablate.match import Matched, match, tokens_of
 from llmkit.ablate.results import Difference
 from llmkit.ablate.study import Study
@@ -201,11 +201,11 @@ DECAYED = 0.5
 
 def _warnings(study: Study, arms: tuple[PlannedArm, ...]) -> list[str]:
     found = []
-    constant = [arm.name for arm in arms if _last_factor(arm.spec) > DECAYED]
+    constant = [arm.name for arm in arms if last_factor(arm.spec, arm.spec.steps) > DECAYED]
     if constant:
         found.append(
-            f"train.schedule {arms[0].spec.train.schedule.type!r} does not decay: at a plateau differences are noisier, and some are "
-            "of the noise of the last steps; end with a decay to compare"
+            f"the learning rate of {', '.join(constant)} does not decay: runs that end on a plateau differ by the noise of their last "
+            "steps; end train.schedule with a decay"
         )
     confounded = [arm.name for arm in arms if arm.confounded]
     if confounded:
@@ -213,7 +213,3 @@ def _warnings(study: Study, arms: tuple[PlannedArm, ...]) -> list[str]:
     if len(study.seeds) == 1:
         found.append("with one seed nothing can be judged; give at least 3")
     return found
-
-
-def _last_factor(spec: Spec) -> float:
-    return float(spec.train.schedule.make()(spec.steps - 1, spec.steps))
