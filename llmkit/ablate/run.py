@@ -49,6 +49,7 @@ def run_study(
     out: Path,
     *,
     workers: int | None = None,
+    together: int = 1,
     until_resolved: bool = False,
     max_seeds: int = 20,
     retry_failed: bool = False,
@@ -60,6 +61,7 @@ def run_study(
     """Run what of a study did not run yet, judge it, and write `results.json` and the report into the directory `out`.
 
     workers         processes that run cells at once; as many as there are cores unless given
+    together        seeds of an arm that a worker trains as one stacked model, where their spec allows it
     until_resolved  look after every seed, from the third on, and add seeds until every arm is settled or has `max_seeds`
     retry_failed    run cells again that diverged or crashed
     seeding         what makes an arm's spec that of a cell; gives it its seed unless given
@@ -87,7 +89,7 @@ def run_study(
         looks = directory.recorded().get("max_seeds")
         count = workers or default_workers(len(plan.arms) * (1 if looks else len(study.seeds)))
         with wish.deferred(), Workers(count, out, catalog.fingerprint) as executor:
-            dispatch = Dispatch(out, executor, reporter, wish)
+            dispatch = Dispatch(out, executor, reporter, wish, together=together)
             running = _Running(study, plan, identities, dispatch, seeding or _seeded, retry_failed, catalog)
             found, judgements = running.to_the_end(looks)
     seconds = directory.add_seconds(time.perf_counter() - began)

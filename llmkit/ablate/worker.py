@@ -37,6 +37,7 @@ from llmkit.train.progress import Silent
 from llmkit.train.recovery import Diverged
 from llmkit.train.run import load_run
 from llmkit.train.signals import Interrupted
+from llmkit.train.stacked import can_stack, train_together
 
 TELL_SECONDS = 0.5
 """How often a step is told at most."""
@@ -63,7 +64,8 @@ class Telling(Silent):
 def run_cells(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Tell) -> bool:
     """Run those of these cells that did not end yet, and leave in each how it ended. False where another process has one of them.
 
-    `UserError` and `Interrupted` are handed on, and leave a cell to be gone on with.
+    Several are seeds of one arm, and are trained as one stacked model where their spec allows it. `UserError` and `Interrupted` are
+    handed on, and leave a cell to be gone on with.
     """
     with ExitStack() as held:
         try:
@@ -71,9 +73,12 @@ def run_cells(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Te
                 held.enter_context(lock_of(study / cell.directory))
         except Timeout:
             return False
-        for cell in cells:
-            if state(cell, study) is None:
-                _run(cell, study / cell.directory, catalog, tell)
+        todo = [cell for cell in cells if state(cell, study) is None]
+        took = _run_stacked(todo, study, catalog, tell) if len(todo) > 1 and can_stack(todo[0].spec) is None else 0.0
+        for cell in todo:
+            found = state(cell, study)
+            if found is None or (took and found.ending == "finished"):
+                _run(cell, study / cell.directory, catalog, tell, took / len(todo))
     return True
 
 
@@ -83,10 +88,33 @@ def lock_of(directory: Path) -> FileLock:
     return FileLock(directory.with_name(f"{directory.name}.lock"), timeout=0)
 
 
-def _run(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell) -> None:
+def _run_stacked(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Tell) -> float:
+    """Train seeds of one arm together, and return the seconds that it took; 0 where that fails, and each is to be trained alone."""
+    began = time.perf_counter()
+    try:
+        outs = [study / cell.directory for cell in cells]
+        results = train_together([cell.spec for cell in cells], outs, catalog=catalog, reporter=Telling(tell))
+    except UserError:
+        raise
+    except Exception as error:
+        tell({"is": "warning", "text": f"seeds of {cells[0].arm} are trained one by one: together, {type(error).__name__}: {error}"})
+        return 0.0
+    took = time.perf_counter() - began
+    for cell, result in zip(cells, results, strict=True):
+        if result.get("diverged"):
+            _leave(study / cell.directory, {"ending": "diverged", "reason": result["diverged"], "seconds": took / len(cells)})
+    return took
+
+
+def _run(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell, took: float = 0.0) -> None:
+    """Run a cell to its end; one that was trained with others, and `took` its share of that, is there already but for what is evaluated."""
     memory, began = PeakMemory(), time.perf_counter()
     ending = _ending(cell, directory, catalog, tell)
-    ending |= {"seconds": time.perf_counter() - began, "peak_memory_bytes": memory.bytes()}
+    seconds = took + time.perf_counter() - began
+    _leave(directory, ending | {"seconds": seconds, "peak_memory_bytes": None if took else memory.bytes()})
+
+
+def _leave(directory: Path, ending: dict[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / ENDING, json.dumps(ending, indent=2) + "\n")
 

@@ -28,6 +28,7 @@ def ablate_study(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's directory; studies/<name> unless given.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Cells run at once; as many as cores unless given.")] = None,
+    together: Annotated[int, typer.Option("--together", min=1, help="Seeds of an arm that a worker trains as one stacked model.")] = 1,
     plan: Annotated[bool, typer.Option("--plan", help="Tell what would be compared, what confounds, and how long it takes.")] = False,
     until_resolved: Annotated[
         bool, typer.Option("--until-resolved", help="Look after every seed, and add seeds until every arm is settled; stays so.")
@@ -59,9 +60,9 @@ def ablate_study(
     command = shlex.join(["llmkit", *(argument for argument in sys.argv[1:] if argument != "--json")])
     place = out or Path("studies") / (f"{loaded.name}-null" if null else loaded.name)
     if null:
-        _calibrate(loaded, place, arms, salt, workers, retry_failed, command, as_json)
+        _calibrate(loaded, place, arms, salt, workers, together, retry_failed, command, as_json)
         return
-    found = _watched(lambda screen: _run(loaded, place, workers, until_resolved, max_seeds, retry_failed, command, screen))
+    found = _watched(lambda screen: _run(loaded, place, workers, together, until_resolved, max_seeds, retry_failed, command, screen))
     if as_json:
         print_json(found.document())
         return
@@ -72,6 +73,7 @@ def _run(
     study: Study,
     out: Path,
     workers: int | None,
+    together: int,
     until_resolved: bool,
     max_seeds: int,
     retry_failed: bool,
@@ -84,6 +86,7 @@ def _run(
         study,
         out,
         workers=workers,
+        together=together,
         until_resolved=until_resolved,
         max_seeds=max_seeds,
         retry_failed=retry_failed,
@@ -92,14 +95,24 @@ def _run(
     )
 
 
-def _calibrate(study: Study, out: Path, arms: int, salt: str, workers: int | None, retry_failed: bool, command: str, as_json: bool) -> None:
+def _calibrate(
+    study: Study, out: Path, arms: int, salt: str, workers: int | None, together: int, retry_failed: bool, command: str, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from llmkit.ablate.null import run_null
 
     found, null = _watched(
         lambda screen: run_null(
-            study, out, arms=arms, salt=salt, workers=workers, retry_failed=retry_failed, reporter=screen, command=command
+            study,
+            out,
+            arms=arms,
+            salt=salt,
+            workers=workers,
+            together=together,
+            retry_failed=retry_failed,
+            reporter=screen,
+            command=command,
         )
     )
     if as_json:
