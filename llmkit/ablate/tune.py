@@ -140,7 +140,9 @@ def tune(searches: Sequence[Search], run: Try) -> None:
 
 def further(inner: float, edge: float) -> float | None:
     """One value beyond the edge: by the ratio of the two where both are positive, else by their distance."""
-    return _like(edge * edge / inner if inner > 0 and edge > 0 else 2 * edge - inner, inner, edge)
+    if inner <= 0 or edge <= 0:
+        return _like(2 * edge - inner, inner, edge)
+    return _like(edge * edge / inner, inner, edge) or None
 
 
 def halfway(one: float, other: float) -> float | None:
