@@ -175,7 +175,7 @@ class Engine:
 
     def summed(self, value: float | Tensor) -> Tensor:
         """What each rank has of its share of the batch, summed over all shares: an fp64 scalar on the device, which nobody waits for."""
-        return world.summed(self.accelerator, value)[0]
+        return world.summed(self.accelerator, value)
 
     def nats(self, batches: Iterable[Batch]) -> tuple[Tensor, int]:
         """-ln p of the targets of these batches summed, fp64, and how many there are."""

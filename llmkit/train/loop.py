@@ -171,9 +171,10 @@ class Trainer:
         clipped = self.engine.clip(spec.train.grad_clip)
         # The one time in a step that the device is waited for: what becomes of the update is decided by these.
         asked = (wish.signal == SIGINT, wish.signal == SIGTERM)
-        loss, interrupts, terminations, counted, norm = self.engine.total(nats / count.float(), *asked, alike=(count, clipped))
+        summed, interrupts, terminations, counted, norm = self.engine.total(nats, *asked, alike=(count, clipped))
         if counted == 0:
             raise UserError(f"step {step + 1} has no token to count; every target of its sequences is ignored")
+        loss = summed / counted
         decision = self.guard.look(step, loss, norm)
         if decision.action == "apply":
             self.engine.update()

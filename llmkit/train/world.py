@@ -76,12 +76,9 @@ def seed_draws(device: torch.device, seed: int) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def summed(accelerator: Accelerator, *values: float | Tensor) -> Tensor:
-    """Each value summed over all ranks, in one exchange: (n,) fp64 on the device. The CPU does not wait for it."""
-    stacked = torch.stack([_on(accelerator.device, value) for value in values])
-    if accelerator.num_processes > 1:
-        stacked = accelerator.reduce(stacked, reduction="sum")
-    return stacked
+def summed(accelerator: Accelerator, value: float | Tensor) -> Tensor:
+    """A value summed over all ranks: an fp64 scalar on the device. The CPU does not wait for it."""
+    return on(accelerator.device, value) if accelerator.num_processes == 1 else _exchanged(accelerator, [value])[0]
 
 
 def total(accelerator: Accelerator, *values: float | Tensor, alike: Sequence[float | Tensor] = ()) -> list[float]:
@@ -91,24 +88,24 @@ def total(accelerator: Accelerator, *values: float | Tensor, alike: Sequence[flo
     """
     if accelerator.num_processes == 1:
         return read(*values, *alike)
-    return read(*summed(accelerator, *values).unbind(), *alike)
+    return read(*_exchanged(accelerator, values).unbind(), *alike)
 
 
 def read(*values: float | Tensor) -> list[float]:
-    """What these numbers and scalars are. Here the CPU waits, once, until their device has computed all that was asked of it."""
-    places: dict[torch.device, list[int]] = {}
-    for index, value in enumerate(values):
-        if isinstance(value, Tensor):
-            places.setdefault(value.device, []).append(index)
-    found = list(values)
-    for indices in places.values():
-        stacked = torch.stack([values[index].double() for index in indices])  # type: ignore[union-attr]
-        for index, number in zip(indices, stacked.tolist(), strict=True):
-            found[index] = number
-    return [float(value) for value in found]
+    """What these numbers and scalars are. Here the CPU waits, once, until the device has computed all that was asked of it."""
+    distant = [value for value in values if isinstance(value, Tensor) and value.device.type != "cpu"]
+    arrived = iter(torch.stack([value.double() for value in distant]).tolist() if distant else ())
+    return [next(arrived) if isinstance(value, Tensor) and value.device.type != "cpu" else float(value) for value in values]
 
 
-def _on(device: torch.device, value: float | Tensor) -> Tensor:
+def _exchanged(accelerator: Accelerator, values: Sequence[float | Tensor]) -> Tensor:
+    stacked = torch.stack([on(accelerator.device, value) for value in values])
+    found: Tensor = accelerator.reduce(stacked, reduction="sum")
+    return found
+
+
+def on(device: torch.device, value: float | Tensor) -> Tensor:
+    """A scalar on a device, fp64. The CPU does not wait for it."""
     # A number is filled in where it is wanted: copying it from the CPU's memory would wait for the device.
     if isinstance(value, Tensor):
         return value.to(device, torch.float64)

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import llmkit
+from llmkit.train import world
 from llmkit.train.loop import train
 
 aten = torch.ops.aten
@@ -49,6 +50,17 @@ class Waits(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.steps.append(self.now)
         self.now = Counter()
 
+    def allowed(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The one place where a step may wait: counted once, whatever it does."""
+
+        def reading(*args: Any, **kwargs: Any) -> Any:
+            before = self.now.copy()
+            found = call(*args, **kwargs)
+            self.now = before + Counter([name])
+            return found
+
+        return reading
+
     def counted(self, name: str, call: Callable[..., Any], only_if: str | None = None) -> Callable[..., Any]:
         def counting(*args: Any, **kwargs: Any) -> Any:
             self.now[name] += only_if is None or only_if in kwargs
@@ -63,6 +75,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Waits]:
     mode = Waits()
     for name in ("tolist", "cpu", "numpy"):
         monkeypatch.setattr(Tensor, name, mode.counted(name, getattr(Tensor, name)))
+    monkeypatch.setattr(world, "read", mode.allowed("read", world.read))
     monkeypatch.setattr(torch, "tensor", mode.counted("tensor", torch.tensor, only_if="device"))
     with mode:
         yield mode
@@ -107,4 +120,25 @@ def test_a_step_waits_for_its_device_once(
         train(spec, out=tmp_path / "run", witness=found.step)
     # The first step has what comes before it, and the last what comes after.
     for waited in found.steps[1:-1]:
-        assert +waited == {"tolist": 1}
+        assert +waited == {"read": 1}
+
+
+def test_what_is_read_comes_from_a_device_in_one_transfer_whatever_lies_on_the_cpu_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    transfers: list[torch.Size] = []
+
+    def transfer(tensor: Tensor) -> list[float]:
+        transfers.append(tensor.shape)
+        return [10.0, 20.0]
+
+    monkeypatch.setattr(Tensor, "tolist", transfer)
+    there = torch.empty((), device="meta")
+    assert world.read(1, there, torch.tensor(2.5), there.long(), True) == [1.0, 10.0, 2.5, 20.0, 1.0]
+    assert transfers == [(2,)]
+    assert world.read(torch.tensor(3), 4.5) == [3.0, 4.5] and len(transfers) == 1
+
+
+def test_what_is_summed_stays_on_its_device() -> None:
+    there = torch.device("meta")
+    for value in (2.5, torch.ones((), device=there), torch.ones((), dtype=torch.int64, device=there)):
+        found = world.on(there, value)
+        assert found.device == there and found.dtype is torch.float64
