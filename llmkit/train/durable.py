@@ -41,6 +41,13 @@ def write_whole(path: Path, text: str) -> None:
     flush(path.parent)
 
 
+def shorten(path: Path, size: int) -> None:
+    """Leave a file its first so many bytes. It has all of them or these, whatever interrupts it, and no second copy is written."""
+    if path.stat().st_size > size:
+        os.truncate(path, size)
+        flush(path)
+
+
 def copy_whole(source: Path, target: Path, ignore: Collection[str] = ()) -> None:
     """Copy a directory of files over another, which stays untouched where it has the same files already."""
     if _same_files(source, target, ignore):

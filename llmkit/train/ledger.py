@@ -12,6 +12,7 @@ import yaml
 
 from llmkit.core.errors import UserError
 from llmkit.data.passages import Passage, locate
+from llmkit.train.rows import rows_of, steps_told
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,13 @@ def read_step(run: str, step: int) -> Step:
 
 
 def _row(path: Path, step: int) -> dict[str, Any]:
-    told: list[int] = []
-    for line in path.open(encoding="utf-8") if path.is_file() else ():
-        # The last line of a run that was killed may be torn.
-        if not line.endswith("\n"):
-            break
-        row: dict[str, Any] = json.loads(line)
-        if row["step"] == step:
-            return row
-        told.append(row["step"])
-    if not told:
+    found = rows_of(path, step)
+    if found:
+        return found[0]
+    told = steps_told(path)
+    if told is None:
         raise UserError(f"{str(path)!r} tells of no step: the run was not trained yet, or the file is gone")
-    raise UserError(f"{str(path)!r} does not tell of step {step}, but of steps {told[0]} to {told[-1]}; name one of these with --step")
+    raise UserError(f"{str(path)!r} does not tell of step {step}, but of steps {told[0]} to {told[1]}; name one of these with --step")
 
 
 def _tokens(root: Path, cache: str) -> Path:

@@ -43,7 +43,7 @@ class Recovery:
 
     guard   judges every step, and knows which batches are left out
     writer  is entered around the steps
-    losses  validation losses by step: the rule for keeping checkpoints asks for them
+    losses  validation losses by step, of those that have a checkpoint: the rule for keeping them asks for that
     saved   the step of the last checkpoint; None where the run has none
     """
 
@@ -95,7 +95,8 @@ class Recovery:
     def forget_after(self, step: int) -> None:
         """Forget what was told and saved of later steps: they come again. The first rank alone calls it."""
         self.directory.cut(step, self.guard.found)
-        self.losses = {row["step"]: row["val_loss"] for row in self.directory.rows("metrics") if "val_loss" in row}
+        told = (row for one in checkpoints.listed(self.directory.checkpoints) for row in self.directory.rows_of("metrics", one.step))
+        self.losses = {row["step"]: row["val_loss"] for row in told if "val_loss" in row}
         self.writer.tidy(self.losses)
 
     def lacks_a_way_back(self, begun: Checkpoint | None) -> bool:

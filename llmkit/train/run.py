@@ -25,10 +25,10 @@ from llmkit.runtime import catalog as installed
 from llmkit.runtime import load_spec
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint, earlier_names
-from llmkit.train.durable import copy_whole, is_draft, told, write_whole
+from llmkit.train.durable import copy_whole, is_draft, shorten, told, write_whole
 from llmkit.train.lock import LOCK, alone
 from llmkit.train.record import manifest_of
-from llmkit.train.rows import RowFiles, whole_rows
+from llmkit.train.rows import RowFiles, end_of, end_of_first, rows_of
 
 IMPORTED = "imported"
 """Key of the manifest of a run that was imported: from which family."""
@@ -130,9 +130,9 @@ class RunDirectory:
         if not any(known.keys() == row.keys() and all(known[key] == row[key] for key in by) for known in self._told.get(name, ())):
             self.append(name, row)
 
-    def rows(self, name: str) -> list[dict[str, Any]]:
-        """The rows of `<name>.jsonl`, without those that a crash has torn."""
-        return [row for _, row in whole_rows(self._rows.path(name))]
+    def rows_of(self, name: str, step: int) -> list[dict[str, Any]]:
+        """What `<name>.jsonl` tells of a step."""
+        return rows_of(self._rows.path(name), step)
 
     def row_files(self) -> list[Path]:
         """The files of rows that the run has."""
@@ -152,11 +152,9 @@ class RunDirectory:
                 if later.step > step:
                     later.remove()
             for path in self.row_files():
-                rows = whole_rows(path)
                 # A spike that the run went back from was in a step after the checkpoint that knows of it.
-                kept = rows[:spikes] if path.stem == SPIKES else [(line, row) for line, row in rows if row["step"] <= step]
-                write_whole(path, "".join(line for line, _ in kept))
-                self._told[path.stem] = [row for _, row in kept if row["step"] == step]
+                shorten(path, end_of_first(path, spikes) if path.stem == SPIKES else end_of(path, step))
+            self._told = {name: self.rows_of(name, step) for name in ROWS if name != SPIKES}
 
 
 def write_initialised(spec: Spec, out: Path) -> None:

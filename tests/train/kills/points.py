@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-NAMED = ("rename", "replace", "mkdir", "rmdir", "unlink")
+NAMED = ("rename", "replace", "mkdir", "rmdir", "unlink", "truncate")
 
 
 class Point(NamedTuple):
