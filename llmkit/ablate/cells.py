@@ -89,10 +89,12 @@ class Identities:
     A cell is known by its spec but for what changes no number, by the revision and version of every component that it uses, by the
     versions of llmkit and torch, by the kind of device, by the processor where `precision: auto` depends on it, and by the content of
     the text and of the tokenizer: a spec names files, not what is in them.
+
+    kind  of device that cells run on; this machine's unless given
     """
 
-    def __init__(self, catalog: Catalog, metric: str, progress: Progress | None = None) -> None:
-        self.catalog, self.metric, self.progress = catalog, metric, progress
+    def __init__(self, catalog: Catalog, metric: str, progress: Progress | None = None, kind: str | None = None) -> None:
+        self.catalog, self.metric, self.progress, self.device = catalog, metric, progress, kind or device()
         self._prepared: dict[str, Prepared] = {}
 
     def cell(self, arm: str, seed: int, spec: Spec, role: Role = "study") -> CellPlan:
@@ -108,7 +110,7 @@ class Identities:
             "spec": material(spec),
             "components": [row for row in components(spec, self.catalog) if row["kind"] != Kind.evaluator],
             "versions": {name: metadata.version(name) for name in ("llmkit", "torch")},
-            "device": device(),
+            "device": self.device,
             "processor": hardware()["processor"] if automatic else None,
             "text": self._contents(spec),
         }

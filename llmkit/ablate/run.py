@@ -6,20 +6,22 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmkit import __version__
 from llmkit.ablate.cells import CellPlan, Identities, Role, evaluator_of, seeded
 from llmkit.ablate.directory import KeptArm, KeptPlan, StudyDirectory
 from llmkit.ablate.dispatch import Dispatch, StudyReporter, Unheard, forget_failures
+from llmkit.ablate.ranks import check_ranks_of
 from llmkit.ablate.results import Amendment, ArmResult, Cell, Judgement, StudyResult, Tuned, Worth
 from llmkit.ablate.study import Study
 from llmkit.ablate.tune import Search, Trial, tune
-from llmkit.ablate.workers import Workers, check_workers, default_workers
+from llmkit.ablate.workers import Executor, Workers, check_workers, default_workers
 from llmkit.core.catalog import Catalog
+from llmkit.core.errors import UserError
 from llmkit.core.kinds import Kind
 from llmkit.core.spec import Spec
 from llmkit.runtime import catalog as installed
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 
 FIRST_LOOK = 3
 """Seeds before a study that looks after every seed looks first: of fewer there is no evidence to speak of."""
+
+On = Literal["local", "ray"]
+"""Where cells run: processes of this machine, or tasks of a Ray cluster."""
 
 Seeding = Callable[[str, Spec, int], Spec]
 """(arm, its spec, seed) -> the spec of the cell."""
@@ -50,6 +55,8 @@ def run_study(
     *,
     workers: int | None = None,
     together: int = 1,
+    on: On = "local",
+    processes: int | None = None,
     until_resolved: bool = False,
     max_seeds: int = 20,
     retry_failed: bool = False,
@@ -60,8 +67,10 @@ def run_study(
 ) -> StudyResult:
     """Run what of a study did not run yet, judge it, and write `results.json` and the report into the directory `out`.
 
-    workers         processes that run cells at once; as many as there are cores unless given
+    workers         cells that run at once; as many as there are GPUs, or else cores, unless given
     together        seeds of an arm that a worker trains as one stacked model, where their spec allows it
+    on              `ray` has a Ray cluster run the cells, whose machines all see `out`; results are files there in any case
+    processes       ranks that train a cell, as many as its `parallel` asks for unless given
     until_resolved  look after every seed, from the third on, and add seeds until every arm is settled or has `max_seeds`
     retry_failed    run cells again that diverged or crashed
     seeding         what makes an arm's spec that of a cell; gives it its seed unless given
@@ -76,22 +85,25 @@ def run_study(
         check_workers(workers)
     _check_metric(study, catalog)
     directory = StudyDirectory(out)
+    directory.check()
     with StopWish() as wish:
-        directory.check()
         plan = directory.kept_plan(study, catalog, lambda: _planned(study, catalog))
         _tell(plan, reporter)
-        identities = Identities(catalog, study.metric, reporter.preparing)
-        with _warnings_told(reporter):
-            for arm in plan.arms:
-                identities.key(arm.spec)
-        amended = directory.freeze(study, catalog, max_seeds=max_seeds if until_resolved else None, command=command)
-        _tell_amended(amended, reporter)
-        looks = directory.recorded().get("max_seeds")
-        count = workers or default_workers(len(plan.arms) * (1 if looks else len(study.seeds)))
-        with wish.deferred(), Workers(count, out, catalog.fingerprint) as executor:
-            dispatch = Dispatch(out, executor, reporter, wish, together=together)
-            running = _Running(study, plan, identities, dispatch, seeding or _seeded, retry_failed, catalog)
-            found, judgements = running.to_the_end(looks)
+        ranks = check_ranks_of({arm.name: arm.spec for arm in plan.arms}, processes)
+        if ranks > 1 and together > 1:
+            raise UserError(f"--together {together} trains seeds in one process, and a cell takes {ranks} here; leave --together out")
+        at_once = len(plan.arms) * (1 if until_resolved or directory.recorded().get("max_seeds") else len(study.seeds))
+        with _executor(on, out, catalog, workers, at_once, processes, ranks, reporter.say) as executor:
+            identities = Identities(catalog, study.metric, reporter.preparing, executor.device)
+            with _warnings_told(reporter):
+                for arm in plan.arms:
+                    identities.key(arm.spec)
+            amended = directory.freeze(study, catalog, max_seeds=max_seeds if until_resolved else None, command=command)
+            _tell_amended(amended, reporter)
+            with wish.deferred():
+                dispatch = Dispatch(out, executor, reporter, wish, together=together)
+                running = _Running(study, plan, identities, dispatch, seeding or _seeded, retry_failed, catalog)
+                found, judgements = running.to_the_end(directory.recorded().get("max_seeds"))
     seconds = directory.add_seconds(time.perf_counter() - began)
     result = _result(study, plan, found, judgements, amended, directory.recorded(), seconds)
     directory.write_results(result)
@@ -214,6 +226,17 @@ def settled(judgements: Sequence[Judgement]) -> bool:
 
 def _seeded(arm: str, spec: Spec, seed: int) -> Spec:
     return seeded(spec, seed)
+
+
+def _executor(
+    on: On, out: Path, catalog: Catalog, workers: int | None, cells: int, processes: int | None, ranks: int, say: Callable[[str], None]
+) -> AbstractContextManager[Executor]:
+    """Whoever runs these cells, at most so many."""
+    if on == "ray":
+        from llmkit.ablate.ray_cells import RayCells
+
+        return RayCells(out, catalog.fingerprint, cells, say, workers=workers, processes=processes, ranks=ranks)
+    return Workers(workers or default_workers(cells, ranks), out, catalog.fingerprint, processes=processes, ranks=ranks)
 
 
 def _planned(study: Study, catalog: Catalog) -> Plan:

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 
 from llmkit.ablate.cells import ENDING, EVALUATIONS, CellPlan, evaluator_of, read_cell, read_json, state
 from llmkit.ablate.memory import PeakMemory
+from llmkit.ablate.ranks import ranks_of, train_on_ranks
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.runtime import catalog as installed
@@ -61,11 +62,11 @@ class Telling(Silent):
             self._tell({"is": "step", "step": row["step"], "of": total})
 
 
-def run_cells(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Tell) -> bool:
+def run_cells(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Tell, processes: int | None = None) -> bool:
     """Run those of these cells that did not end yet, and leave in each how it ended. False where another process has one of them.
 
-    Several are seeds of one arm, and are trained as one stacked model where their spec allows it. `UserError` and `Interrupted` are
-    handed on, and leave a cell to be gone on with.
+    Several are seeds of one arm, and are trained as one stacked model where their spec allows it. `processes` are the ranks of a cell,
+    as many as its `parallel` asks for unless given. `UserError` and `Interrupted` are handed on, and leave a cell to be gone on with.
     """
     with ExitStack() as held:
         try:
@@ -74,11 +75,12 @@ def run_cells(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell: Te
         except Timeout:
             return False
         todo = [cell for cell in cells if state(cell, study) is None]
-        took = _run_stacked(todo, study, catalog, tell) if len(todo) > 1 and can_stack(todo[0].spec) is None else 0.0
+        stacked = len(todo) > 1 and ranks_of(todo[0].spec, processes) == 1 and can_stack(todo[0].spec) is None
+        took = _run_stacked(todo, study, catalog, tell) if stacked else 0.0
         for cell in todo:
             found = state(cell, study)
             if found is None or (took and found.ending == "finished"):
-                _run(cell, study / cell.directory, catalog, tell, took / len(todo))
+                _run(cell, study / cell.directory, catalog, tell, processes, took / len(todo))
     return True
 
 
@@ -106,12 +108,12 @@ def _run_stacked(cells: Sequence[CellPlan], study: Path, catalog: Catalog, tell:
     return took
 
 
-def _run(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell, took: float = 0.0) -> None:
+def _run(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell, processes: int | None, took: float = 0.0) -> None:
     """Run a cell to its end; one that was trained with others, and `took` its share of that, is there already but for what is evaluated."""
     memory, began = PeakMemory(), time.perf_counter()
-    ending = _ending(cell, directory, catalog, tell)
+    ending = _ending(cell, directory, catalog, tell, processes)
     seconds = took + time.perf_counter() - began
-    _leave(directory, ending | {"seconds": seconds, "peak_memory_bytes": None if took else memory.bytes()})
+    _leave(directory, {"peak_memory_bytes": None if took else memory.bytes()} | ending | {"seconds": seconds})
 
 
 def _leave(directory: Path, ending: dict[str, Any]) -> None:
@@ -119,9 +121,9 @@ def _leave(directory: Path, ending: dict[str, Any]) -> None:
     write_whole(directory / ENDING, json.dumps(ending, indent=2) + "\n")
 
 
-def _ending(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell) -> dict[str, Any]:
+def _ending(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell, processes: int | None) -> dict[str, Any]:
     try:
-        train(cell.spec, out=directory, catalog=catalog, reporter=Telling(tell))
+        measured = _train(cell, directory, catalog, tell, ranks_of(cell.spec, processes))
         if cell.evaluation is not None:
             _evaluate(cell, cell.evaluation, directory, catalog)
     except Diverged as error:
@@ -130,7 +132,15 @@ def _ending(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell) -> di
         raise
     except Exception as error:
         return {"ending": "crashed", "reason": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-    return {"ending": "finished"}
+    return {"ending": "finished", **measured}
+
+
+def _train(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell, ranks: int) -> dict[str, Any]:
+    """Train here, or on ranks of its own; what was measured where this process cannot."""
+    if ranks > 1:
+        return train_on_ranks(cell.spec, directory, ranks, tell)
+    train(cell.spec, out=directory, catalog=catalog, reporter=Telling(tell))
+    return {}
 
 
 def _evaluate(cell: CellPlan, evaluation: str, directory: Path, catalog: Catalog) -> None:
@@ -151,20 +161,21 @@ def main() -> int:
     tell({"is": "ready"})
     for order in _orders():
         try:
-            tell(_obey(order, tell))
+            tell(obey(order, tell))
         except Interrupted as stopped:
             tell({"is": "stopped"})
             return stopped.exit_code
     return 0
 
 
-def _obey(order: dict[str, Any], tell: Tell) -> dict[str, Any]:
+def obey(order: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Run the cells of an order; what became of them, as a worker tells it."""
     catalog = installed()
     if catalog.fingerprint != order["catalog"]:
         return {"is": "mistake", "text": "workers find other components installed than this study was planned with; start it anew"}
     try:
         cells = [read_cell(cell, catalog) for cell in order["cells"]]
-        return {"is": "done" if run_cells(cells, Path(order["study"]), catalog, tell) else "busy"}
+        return {"is": "done" if run_cells(cells, Path(order["study"]), catalog, tell, order["processes"]) else "busy"}
     except UserError as error:
         return {"is": "mistake", "text": str(error)}
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol, Self
@@ -26,8 +27,15 @@ Unit = tuple[CellPlan, ...]
 PATIENCE_SECONDS = 60.0
 """How long a worker that was asked to stop may take to finish its step and write a checkpoint."""
 
+GPUS = Path("/proc/driver/nvidia/gpus")
+"""Has an entry for each GPU that the driver shows here."""
+
 LAST_WORDS = 400
 """How many characters of what a dead worker wrote last are told."""
+
+
+class WorkerFailed(Exception):
+    """A worker ended before it could run anything, which is no result of a cell."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,11 @@ class Executor(Protocol):
         """How many units it runs at a time."""
         ...
 
+    @property
+    def device(self) -> str:
+        """Kind of device that cells run on there."""
+        ...
+
     def submit(self, unit: Unit) -> None:
         """Begin a unit. At most `free` of them."""
         ...
@@ -75,9 +88,13 @@ class Executor(Protocol):
         ...
 
 
-def default_workers(cells: int, cores: int | None = None) -> int:
-    """One a core, since small models gain little from threads; one on a GPU, which they would share. No more than there are cells."""
-    return max(1, min(cells, 1 if device() == "cuda" else cores or usable_cores()))
+def default_workers(cells: int, processes: int = 1, places: int | None = None) -> int:
+    """One a GPU, else one a core, since small models gain little from threads. No more than there are cells.
+
+    processes  of a cell, each of which takes a place
+    places     GPUs, or cores where there are none; those of this machine unless given
+    """
+    return max(1, min(cells, (places or len(visible_devices()) or usable_cores()) // processes))
 
 
 def usable_cores() -> int:
@@ -85,22 +102,56 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads_each(workers: int) -> int:
+def threads_each(workers: int, cores: int | None = None) -> int:
     """The cores, or OMP_NUM_THREADS where that is given, shared by so many workers."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, (int(given) if given.isdigit() else usable_cores()) // workers)
+    return max(1, (int(given) if given.isdigit() else cores or usable_cores()) // workers)
+
+
+def visible_devices() -> tuple[str, ...]:
+    """The GPUs that processes of this machine may use, as CUDA_VISIBLE_DEVICES names them; found without importing torch."""
+    if device() != "cuda":
+        return ()
+    return devices_named(os.environ.get("CUDA_VISIBLE_DEVICES"), max(1, len(list(GPUS.glob("*")))))
+
+
+def devices_named(given: str | None, found: int) -> tuple[str, ...]:
+    """What CUDA_VISIBLE_DEVICES gives, up to the first that it hides; all that were found where it is not set."""
+    if given is None:
+        return tuple(map(str, range(found)))
+    return tuple(takewhile(lambda name: name not in ("", "-1"), map(str.strip, given.split(","))))
+
+
+def devices_each(devices: Sequence[str], workers: int, processes: int = 1) -> list[tuple[str, ...]]:
+    """The GPUs of each worker: one for each process of a cell, its own as long as they last, then shared in turn.
+
+    `UserError` where a cell has more processes than there are GPUs: ranks cannot meet on one.
+    """
+    if not devices:
+        return [()] * workers
+    if processes > len(devices):
+        raise UserError(
+            f"a cell takes {processes} processes, and there are GPUs for {len(devices)} of them; lower --processes or `parallel`"
+        )
+    groups = [tuple(devices[first : first + processes]) for first in range(0, len(devices) - processes + 1, processes)]
+    return [groups[index % len(groups)] for index in range(workers)]
 
 
 class Workers:
     """So many processes on this machine, each begun when there is work for it and kept until the end of the `with`.
 
     They have sessions of their own, so that a terminal's Ctrl-C reaches them through here alone, and none outlives this process: the
-    end of their stdin stops them.
+    end of their stdin stops them. Each has GPUs of its own where there are several.
+
+    processes  ranks of a cell, as many as its `parallel` asks for unless given
+    ranks      the most that a cell has, by which cores and GPUs are shared
     """
 
-    def __init__(self, count: int, study: Path, catalog: str) -> None:
-        self.workers, self.study, self.catalog = count, study, catalog
-        self._threads = threads_each(count)
+    def __init__(self, count: int, study: Path, catalog: str, *, processes: int | None = None, ranks: int = 1) -> None:
+        self.workers, self.study, self.catalog, self.processes = count, study, catalog, processes
+        self.device = device()
+        self._threads = threads_each(count * ranks)
+        self._devices = devices_each(visible_devices(), count, ranks)
         self._selector = selectors.DefaultSelector()
         self._running: list[_Worker] = []
 
@@ -118,7 +169,7 @@ class Workers:
 
     def submit(self, unit: Unit) -> None:
         worker = next((worker for worker in self._running if worker.unit is None), None) or self._start()
-        worker.submit(unit, {"cells": [cell.document() for cell in unit], "study": str(self.study), "catalog": self.catalog})
+        worker.submit(unit, order_of(unit, self.study, self.catalog, self.processes))
 
     def next(self, seconds: float) -> list[Report]:
         reports: list[Report] = []
@@ -140,18 +191,22 @@ class Workers:
             worker.unit = None
 
     def _start(self) -> _Worker:
-        worker = _Worker(self._threads)
+        taken = {worker.place for worker in self._running}
+        place = next(place for place in range(self.workers) if place not in taken)
+        worker = _Worker(place, self._threads, self._devices[place])
         self._running.append(worker)
         self._selector.register(worker.pipe, selectors.EVENT_READ, worker)
         return worker
 
 
 class _Worker:
-    """One process, and the unit that it runs."""
+    """One process, its place among the others, and the unit that it runs."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, place: int, threads: int, devices: Sequence[str]) -> None:
+        self.place = place
         self.unit: Unit | None = None
         self.ended = False
+        self._ready = False
         self._left = b""
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
@@ -159,7 +214,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {})},
             start_new_session=True,
         )
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -173,13 +228,15 @@ class _Worker:
             self._orders.flush()
 
     def read(self) -> list[Report]:
-        """What it has written. At the end of its pipe it has died."""
+        """What it has written. At the end of its pipe it has died; `WorkerFailed` where it never came to life."""
         found = os.read(self.pipe.fileno(), 1 << 16)
         *lines, self._left = (self._left + found).split(b"\n")
         reports = [report for line in lines if (report := self._report(json.loads(line))) is not None]
         if found:
             return reports
         self.ended = True
+        if not self._ready:
+            raise WorkerFailed(f"a worker could not start: {self._how_it_died()}")
         died = [Report(self.unit, "died", self._how_it_died())] if self.unit else []
         self.unit = None
         return [*reports, *died]
@@ -208,6 +265,7 @@ class _Worker:
 
     def _report(self, told: dict[str, Any]) -> Report | None:
         kind, unit = told.pop("is"), self.unit
+        self._ready = True
         if unit is None or kind in ("ready", "stopped"):
             return None
         if kind in ("done", "busy", "mistake"):
@@ -225,6 +283,11 @@ class _Worker:
         size = self._log.seek(0, os.SEEK_END)
         self._log.seek(max(size - LAST_WORDS, 0))
         return self._log.read().decode(errors="replace").strip()
+
+
+def order_of(unit: Unit, study: Path, catalog: str, processes: int | None) -> dict[str, Any]:
+    """A unit as JSON, for whoever runs it."""
+    return {"cells": [cell.document() for cell in unit], "study": str(study), "catalog": catalog, "processes": processes}
 
 
 def check_workers(count: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -22,13 +24,24 @@ if TYPE_CHECKING:
 Outcome = TypeVar("Outcome")
 
 
+class Where(StrEnum):
+    """Who runs the cells."""
+
+    local = "local"
+    ray = "ray"
+
+
 def ablate_study(
     study: Annotated[
         str | None, typer.Argument(metavar="STUDY", help="A study, or recipe:studies/NAME; with --ledger, a directory of studies.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The study's directory; studies/<name> unless given.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Cells run at once; as many as cores unless given.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Cells run at once; as many as GPUs, or else cores.")] = None,
     together: Annotated[int, typer.Option("--together", min=1, help="Seeds of an arm that a worker trains as one stacked model.")] = 1,
+    on: Annotated[Where, typer.Option("--on", help="Where cells run: this machine, or the Ray cluster of RAY_ADDRESS.")] = Where.local,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, help="Ranks that train a cell; as many as its `parallel` asks for.")
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Tell what would be compared, what confounds, and how long it takes.")] = False,
     until_resolved: Annotated[
         bool, typer.Option("--until-resolved", help="Look after every seed, and add seeds until every arm is settled; stays so.")
@@ -55,66 +68,42 @@ def ablate_study(
 
     loaded = load_study(study, overrides or ())
     if plan:
-        _tell_plan(loaded, workers, as_json)
+        _tell_plan(loaded, workers, processes, as_json)
         return
+    if "RANK" in os.environ:
+        raise UserError("ablate starts processes by itself, and this one was started by a launcher; leave that out, and say --processes")
     command = shlex.join(["llmkit", *(argument for argument in sys.argv[1:] if argument != "--json")])
+    how = {
+        "workers": workers,
+        "together": together,
+        "on": on.value,
+        "processes": processes,
+        "retry_failed": retry_failed,
+        "command": command,
+    }
     place = out or Path("studies") / (f"{loaded.name}-null" if null else loaded.name)
     if null:
-        _calibrate(loaded, place, arms, salt, workers, together, retry_failed, command, as_json)
+        _calibrate(loaded, place, arms, salt, how, as_json)
         return
-    found = _watched(lambda screen: _run(loaded, place, workers, together, until_resolved, max_seeds, retry_failed, command, screen))
+    found = _watched(lambda screen: _run(loaded, place, until_resolved, max_seeds, how, screen))
     if as_json:
         print_json(found.document())
         return
     _tell(found, place)
 
 
-def _run(
-    study: Study,
-    out: Path,
-    workers: int | None,
-    together: int,
-    until_resolved: bool,
-    max_seeds: int,
-    retry_failed: bool,
-    command: str,
-    screen: StudyScreen,
-) -> StudyResult:
+def _run(study: Study, out: Path, until_resolved: bool, max_seeds: int, how: dict[str, Any], screen: StudyScreen) -> StudyResult:
     from llmkit.ablate.run import run_study
 
-    return run_study(
-        study,
-        out,
-        workers=workers,
-        together=together,
-        until_resolved=until_resolved,
-        max_seeds=max_seeds,
-        retry_failed=retry_failed,
-        reporter=screen,
-        command=command,
-    )
+    return run_study(study, out, until_resolved=until_resolved, max_seeds=max_seeds, reporter=screen, **how)
 
 
-def _calibrate(
-    study: Study, out: Path, arms: int, salt: str, workers: int | None, together: int, retry_failed: bool, command: str, as_json: bool
-) -> None:
+def _calibrate(study: Study, out: Path, arms: int, salt: str, how: dict[str, Any], as_json: bool) -> None:
     from dataclasses import asdict
 
     from llmkit.ablate.null import run_null
 
-    found, null = _watched(
-        lambda screen: run_null(
-            study,
-            out,
-            arms=arms,
-            salt=salt,
-            workers=workers,
-            together=together,
-            retry_failed=retry_failed,
-            reporter=screen,
-            command=command,
-        )
-    )
+    found, null = _watched(lambda screen: run_null(study, out, arms=arms, salt=salt, reporter=screen, **how))
     if as_json:
         print_json(found.document() | {"null": asdict(null) | {"holds": null.holds}})
         return
@@ -134,13 +123,17 @@ def _watched(run: Callable[[StudyScreen], Outcome]) -> Outcome:
         sys.exit(stopped.exit_code)
 
 
-def _tell_plan(study: Study, workers: int | None, as_json: bool) -> None:
+def _tell_plan(study: Study, workers: int | None, processes: int | None, as_json: bool) -> None:
     from llmkit.ablate.plan import make_plan, runs
     from llmkit.ablate.probe import estimate
+    from llmkit.ablate.ranks import check_ranks_of
     from llmkit.ablate.workers import default_workers
     from llmkit.cli.ablate_plan import show_plan
 
-    planned = estimate(make_plan(study), workers=workers or default_workers(runs(study)))
+    planned = make_plan(study)
+    # A probe is one process: what several ranks take is not told by it.
+    if check_ranks_of({arm.name: arm.spec for arm in planned.arms}, processes) == 1:
+        planned = estimate(planned, workers=workers or default_workers(runs(study)))
     if as_json:
         print_json(planned.document())
         return

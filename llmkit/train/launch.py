@@ -13,13 +13,13 @@ from contextlib import suppress
 from types import FrameType
 
 
-def launch(arguments: Sequence[str], processes: int) -> int:
-    """Run `python -m llmkit ARGUMENTS` as so many ranks; rank 0 speaks for all. The exit code is rank 0's, or that of who failed first.
+def launch(arguments: Sequence[str], processes: int, module: str = "llmkit") -> int:
+    """Run `python -m MODULE ARGUMENTS` as so many ranks; rank 0 speaks for all. The exit code is rank 0's, or that of who failed first.
 
     Signals are forwarded, and every rank stops after the same step. The ranks have a session of their own: a terminal's Ctrl-C
     would otherwise reach them twice, from the terminal and from here, and a second Ctrl-C does not wait for the step.
     """
-    command = [sys.executable, "-m", "llmkit", *arguments]
+    command = [sys.executable, "-m", module, *arguments]
     port = free_port()
     ranks = [
         subprocess.Popen(command, env=rank_environment(rank, processes, port), stdout=_stdout(rank), start_new_session=True)
