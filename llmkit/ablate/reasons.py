@@ -50,9 +50,12 @@ class Reason:
         if judgement.noise is None:
             return f"one seed says nothing of the noise: two at least are needed{self._figures('; ')}"
         if judgement.noise == 0 == judgement.difference:
-            return f"the same as {question.baseline} to the last bit, in {self._seeds()}: what was changed changes nothing"
+            return f"the same as {question.baseline} to the last bit, in {self._seeds()}: the change does nothing that this metric shows"
         if judgement.p is None:
             return f"{self._size()} in {self._seeds()}; the first look takes three"
+        if not judgement.noise:
+            coarse = f"so few that are all equal may be a coarse metric's ({self._p()})"
+            return f"{self._size()} in each of {self._seeds()}: {coarse}; {self._more()}"
         return f"no difference shown: {self._size()} ({self._range()}, {self._p()}); {self._resolution()}; {self._more()}"
 
     def _resolution(self) -> str:
@@ -66,7 +69,7 @@ class Reason:
         more = self.judgement.more_seeds
         if more is None:
             return "more than 10,000 seeds would be needed for what was seen"
-        return f"about {more:,} more seed{'s' * (more > 1)} would settle it"
+        return f"about {more:,} more seed{'s' * (more > 1)} would settle it if the difference is what was seen"
 
     def _figures(self, before: str) -> str:
         judgement = self.judgement

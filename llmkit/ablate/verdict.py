@@ -297,7 +297,7 @@ def _verdict(case: Case, question: Question) -> Verdict:
 
 def _resolvable(found: Finding, question: Question) -> float | None:
     estimate = found.estimate
-    if estimate is None:
+    if estimate is None or not estimate.deviation:
         return None
     critical = question.critical(estimate, found.seeds)
     effect = statistics.resolvable_effect(estimate.seeds, estimate.freedom, critical, question.power)
@@ -317,6 +317,8 @@ def _more_seeds(found: Finding, question: Question) -> int | None:
     margin = question.margin / noise if question.margin and noise else None
 
     def enough(seeds: int) -> bool:
+        if not noise and not question.sequential:
+            return question.arms * statistics.equal_p(seeds) <= question.alpha
         freedom = estimate.freedom_at(seeds)
         if statistics.found(effect, seeds, freedom, question.critical(estimate, seeds)) >= question.power:
             return True

@@ -43,7 +43,7 @@ def reason(shift: float, **options: Any) -> str | None:
             0.001,
             {},
             "no difference shown: 0.0010 higher than mha (0.0019 lower to 0.0039 higher, p 0.35); noise 0.00183, "
-            "and 4 paired seeds show 0.00389 with power 0.8; about 25 more seeds would settle it",
+            "and 4 paired seeds show 0.00389 with power 0.8; about 25 more seeds would settle it if the difference is what was seen",
         ),
     ],
 )

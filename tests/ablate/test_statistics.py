@@ -15,6 +15,7 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ttost_paire
 
 from llmkit.ablate.statistics import (
     critical_t,
+    equal_p,
     equivalence_p,
     found,
     found_equivalent,
@@ -173,10 +174,23 @@ def test_equal_differences_have_no_spread_however_their_mean_is_rounded() -> Non
     assert np.std([0.1] * 3, ddof=1) > 0, "numpy rounds, which is why equal values are asked for first"
     assert spread(np.array([0.1] * 3)) == 0
     estimate = paired_estimate([-0.25] * 4)
-    assert (t_p(estimate), t_interval(estimate, 0.05)) == (0, (-0.25, -0.25))
+    assert t_interval(estimate, 0.05) == (-0.25, -0.25)
     assert (equivalence_p(estimate, 0.3), equivalence_p(estimate, 0.2)) == (0, 1)
     assert t_p(paired_estimate([0.0, 0.0])) == 1
-    assert t_p(welch_estimate([1.0, 1.0], [2.0, 2.0])) == 0
+    assert spread(np.array([0.9 - 0.8, 0.4 - 0.3])) == 0 != 0.9 - 0.8 - (0.4 - 0.3), "what subtraction rounds off is no noise"
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_equal_differences_are_no_rarer_than_their_p_and_for_some_coarse_metric_nearly_as_frequent(count: int) -> None:
+    """All outcomes of a metric with so many values, counted one by one, paired and unpaired."""
+    rng = np.random.default_rng(count)
+    for weights in ([0.5, 0.5], [0.25, 0.5, 0.25], *rng.dirichlet(np.ones(3), 20)):
+        chance = dict(enumerate(weights))
+        apart = {c: sum(p * chance.get(value + c, 0.0) for value, p in chance.items()) for c in range(-3, 4) if c}
+        paired = sum(p**count for p in apart.values())
+        unpaired = sum((p * q) ** count for a, p in chance.items() for b, q in chance.items() if a != b)
+        assert max(paired, unpaired) <= t_p(paired_estimate([0.5] * count)) == t_p(welch_estimate([1.0] * count, [2.0] * count))
+    assert sum(p**count for p in (0.25, 0.25)) == pytest.approx(equal_p(count) / 2)
 
 
 @settings(deadline=None)

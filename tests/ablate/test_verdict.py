@@ -148,9 +148,29 @@ def test_two_seeds_are_too_few_for_a_first_look() -> None:
     assert "the first look takes three" in (judged.reason or "")
 
 
-def test_differences_without_noise_are_certain_and_their_interval_is_a_point() -> None:
-    judged = one({"mha": {0: 1.0, 1: 2.0, 2: 4.0}, "gqa": {0: 1.5, 1: 2.5, 2: 4.5}}, "gqa")
-    assert (judged.verdict, judged.p, judged.interval, judged.noise, judged.resolvable) == ("worse", 0, (0.5, 0.5), 0, 0)
+def test_so_few_differences_that_are_all_equal_decide_nothing_and_more_of_them_do() -> None:
+    def shifted(seeds: int) -> Values:
+        return {arm: {seed: 1.0 + 2 * seed + shift for seed in range(seeds)} for arm, shift in (("mha", 0.0), ("gqa", 0.5))}
+
+    few = one(shifted(3), "gqa")
+    assert (few.verdict, few.p, few.noise, few.resolvable, few.more_seeds) == ("inconclusive", 1 / 16, 0, None, 1)
+    assert (few.reason or "").startswith(
+        "0.50 higher than mha in each of 3 paired seeds: so few that are all equal may be a coarse metric's"
+    )
+    enough = one(shifted(4), "gqa")
+    assert (enough.verdict, enough.p, enough.interval) == ("worse", 1 / 64, (0.5, 0.5))
+    assert one({arm: dict(list(of.items())[:2]) for arm, of in shifted(3).items()}, "gqa").more_seeds == 2
+
+
+def test_a_coarse_metric_errs_no_more_often_than_alpha_where_all_its_differences_are_equal() -> None:
+    """Two seeds, right or wrong by chance: an eighth of all studies has two equal differences that are not zero."""
+    rng = np.random.default_rng(0)
+    studies = [
+        one(dict(zip(("mha", "gqa"), ({0: a, 1: b} for a, b in draw), strict=True)), "gqa")
+        for draw in rng.integers(0, 2, (400, 2, 2)) * 1.0
+    ]
+    assert np.mean([judged.noise == 0 != judged.difference for judged in studies]) == pytest.approx(1 / 8, abs=0.05)
+    assert np.mean([judged.verdict in ("better", "worse") for judged in studies]) <= 0.05
 
 
 def test_arms_that_are_the_same_to_the_bit_are_equivalent_with_a_margin_and_otherwise_called_the_same() -> None:
@@ -159,7 +179,7 @@ def test_arms_that_are_the_same_to_the_bit_are_equivalent_with_a_margin_and_othe
         assert one(values, "gqa", equivalence=0.1, sequential=sequential).verdict == "equivalent"
         judged = one(values, "gqa", sequential=sequential)
         assert (judged.verdict, judged.more_seeds) == ("inconclusive", None)
-        assert "the same as mha to the last bit, in 3 paired seeds" in (judged.reason or "")
+        assert "the same as mha to the last bit, in 3 paired seeds: the change does nothing that this metric shows" in (judged.reason or "")
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
