@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+import torch._dynamo  # What the first cell would load, and have counted as its memory and its time.
 from filelock import FileLock, Timeout
 
 from llmkit.ablate.cells import ENDING, EVALUATIONS, CellPlan, evaluator_of, read_cell, read_json, state

@@ -77,14 +77,17 @@ def cell(place: Path, arm: str = "rms", seed: int = 0, metric: str = "val_bits_p
 
 
 class Listening(Unheard):
-    """`said`: every line for a person; `cells`: those that ended, in order."""
+    """`said`: every line for a person, `before` those before any cell ended; `cells`: those that ended, in order."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.before: list[str] = []
         self.cells: list[Cell] = []
 
     def say(self, text: str) -> None:
         self.said.append(text)
+        if not self.cells:
+            self.before.append(text)
 
     def ended(self, cell: Cell, standing: Standing) -> None:
         self.cells.append(cell)

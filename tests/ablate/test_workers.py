@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,7 +16,7 @@ from small_study import Listening, cell
 from llmkit.ablate.cells import ENDING, state
 from llmkit.ablate.dispatch import Dispatch, forget_failures
 from llmkit.ablate.worker import lock_of, run_cells
-from llmkit.ablate.workers import Workers, default_workers, threads_each, units_of
+from llmkit.ablate.workers import WorkerFailed, Workers, default_workers, threads_each, units_of
 from llmkit.core.errors import UserError
 from llmkit.runtime import catalog
 from llmkit.train.signals import Interrupted, StopWish
@@ -130,23 +131,25 @@ def test_workers_share_the_cores_and_are_no_more_than_cells(monkeypatch):
 
 
 def workers_of_this_process() -> list[psutil.Process]:
-    return [child for child in psutil.Process().children() if "llmkit.ablate.worker" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            found += [child] if "llmkit.ablate.worker" in child.cmdline() else []
+    return found
 
 
 def kill_when_it_trains(place: Path, times: int) -> threading.Thread:
     """Kills whatever worker trains in this directory, so many times."""
 
     def kill() -> None:
-        killed: set[int] = set()
-        until = time.monotonic() + 120
-        while len(killed) < times and time.monotonic() < until:
+        last, left, until = 0.0, times, time.monotonic() + 120
+        while left and time.monotonic() < until:
             time.sleep(0.02)
-            for worker in workers_of_this_process():
-                if worker.pid not in killed and any(place.rglob("metrics.jsonl")):
-                    metrics = next(place.rglob("metrics.jsonl"))
-                    if time.time() - metrics.stat().st_mtime < 0.5 and worker.create_time() < metrics.stat().st_mtime:
-                        killed.add(worker.pid)
-                        worker.kill()
+            # A step was written after the last kill: a worker trains again.
+            if any(path.stat().st_mtime > last + 0.1 for path in place.rglob("metrics.jsonl")):
+                for worker in workers_of_this_process():
+                    worker.kill()
+                last, left = time.time(), left - 1
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
@@ -183,15 +186,18 @@ def test_sigterm_lets_cells_write_a_checkpoint_and_says_how_to_go_on(tmp_path):
         pass
 
 
-def test_the_users_mistake_in_a_cell_ends_the_study_and_is_no_result(tmp_path):
-    one = cell(tmp_path, metric="perplexity.accuracy")
-    refused = pytest.raises(UserError, match="rms seed 0: evaluator 'perplexity' has no metric")
+def test_a_worker_that_cannot_start_is_no_result_of_a_cell(tmp_path, monkeypatch):
+    one = cell(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "filelock.py").write_text("raise ImportError('no locks today')")
+    refused = pytest.raises(WorkerFailed, match="no locks today")
     with StopWish() as wish, wish.deferred(), Workers(1, tmp_path, catalog().fingerprint) as workers, refused:
         Dispatch(tmp_path, workers, Listening(), wish).run([one])
-    assert not (tmp_path / one.directory / ENDING).exists()
+    assert not (tmp_path / one.directory).exists()
 
 
-def test_workers_that_find_other_components_are_refused(tmp_path):
-    refused = pytest.raises(UserError, match="other components")
+def test_the_users_mistake_ends_the_study_names_the_cell_and_is_no_result(tmp_path):
+    one, refused = cell(tmp_path), pytest.raises(UserError, match="rms seed 0: workers find other components")
     with StopWish() as wish, wish.deferred(), Workers(1, tmp_path, "another catalog") as workers, refused:
-        Dispatch(tmp_path, workers, Listening(), wish).run([cell(tmp_path)])
+        Dispatch(tmp_path, workers, Listening(), wish).run([one])
+    assert not (tmp_path / one.directory).exists()
