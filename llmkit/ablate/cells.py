@@ -88,7 +88,8 @@ class Identities:
 
     A cell is known by its spec but for what changes no number, by the revision and version of every component that it uses, by the
     versions of llmkit and torch, by the kind of device, by the processor where `precision: auto` depends on it, and by the content of
-    the text and of the tokenizer: a spec names files, not what is in them.
+    the text and of the tokenizer: a spec names files, not what is in them. Not by what changes nothing but the order in which is rounded:
+    the number of threads, and how many seeds are trained together.
 
     kind  of device that cells run on; this machine's unless given
     """
@@ -109,12 +110,17 @@ class Identities:
         facts = {
             "spec": material(spec),
             "components": [row for row in components(spec, self.catalog) if row["kind"] != Kind.evaluator],
-            "versions": {name: metadata.version(name) for name in ("llmkit", "torch")},
+            "versions": _versions(),
             "device": self.device,
             "processor": hardware()["processor"] if automatic else None,
             "text": self._contents(spec),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def circumstances(self) -> dict[str, str]:
+        """What decides the numbers of all cells so far and stands in no spec, by address: versions, the device, each text's content."""
+        texts = {f"text.{key_of(reads)[:8]}": key_of(prepared.contents()) for reads, prepared in self._prepared.items()}
+        return {**{f"versions.{name}": version for name, version in _versions().items()}, "device": self.device, **texts}
 
     def _evaluation(self, spec: Spec) -> str | None:
         name = evaluator_of(self.metric)
@@ -129,6 +135,10 @@ class Identities:
         if reads not in self._prepared:
             self._prepared[reads] = prepare(spec, progress=self.progress)
         return self._prepared[reads].contents()
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("llmkit", "torch")}
 
 
 def seeded(spec: Spec, seed: int) -> Spec:

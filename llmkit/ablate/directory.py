@@ -1,7 +1,8 @@
 """A study's directory: the study as it was frozen, what was amended since, its cells, and what was found. Torch-free.
 
 study.yaml        the study with nothing outside it, as it was before the first run
-record.json       its hash, when and with which command it began, how long it has run, whether it looks after every seed
+record.json       its name and hash, when it began, with which commands, how long it has run, and what else decides its numbers: whether it
+                  looks after every seed, the versions, the device, the content of its texts
 amendments.jsonl  what another call said otherwise: when, address, was, now
 plan.json         the arms, matched and counted, for calls that need not count them again
 cells/            a run's directory each
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from filelock import FileLock
@@ -38,6 +40,9 @@ RECORD = "record.json"
 MAX_SEEDS = "max_seeds"
 """Up to how many seeds a study looks after every one; None where it looks once, at the end. In amendments it has this address, though it
 is an option of the command and no key of a study."""
+
+BESIDE = frozenset({MAX_SEEDS, "versions", "device", "text"})
+"""How the addresses begin that no study says, and that are amended all the same: the option, and what else decides a cell's numbers."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +84,30 @@ class StudyDirectory:
         self.amendments = root / "amendments.jsonl"
         self.plan = root / "plan.json"
 
-    def check(self) -> None:
-        """`UserError` where something else than a study lies here."""
+    def check(self, study: Study) -> None:
+        """`UserError` where something else than this study lies here: nothing was amended where another study was meant."""
         if not self.study.exists() and (self.results.exists() or (self.root / "spec.yaml").exists()):
             raise UserError(f"{str(self.root)!r} holds something else than a study; choose another directory with --out")
+        record = self.recorded() if self.study.exists() else {}
+        if record.get("study", study.name) != study.name and record["hash"] != study.hash:
+            raise UserError(
+                f"{str(self.root)!r} holds the study {record['study']!r}, and this one is {study.name!r}; choose another directory with "
+                f"--out, or say `name: {record['study']}` where it is the same study amended"
+            )
 
-    def freeze(self, study: Study, catalog: Catalog, *, max_seeds: int | None, command: str) -> list[Amendment]:
+    def freeze(
+        self,
+        study: Study,
+        catalog: Catalog,
+        *,
+        max_seeds: int | None,
+        command: str,
+        circumstances: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Amendment]:
         """Write the study down where it is new; where it is another than it was, write down what has changed. All amendments so far.
 
-        max_seeds  up to how many seeds it looks after every one; None where it looks as it did, at first once at the end
+        max_seeds      up to how many seeds it looks after every one; None where it looks as it did, at first once at the end
+        circumstances  what decides its numbers besides, by address
 
         `UserError` where the directory cannot be written.
         """
@@ -95,13 +115,19 @@ class StudyDirectory:
             self.root.mkdir(parents=True, exist_ok=True)
             with self._alone():
                 if not self.study.exists():
-                    self._begin(study, max_seeds, command)
+                    self._begin(study, command, {MAX_SEEDS: max_seeds, **circumstances})
                     return []
-                return self._amend(study, catalog, max_seeds)
+                return self._amend(study, catalog, command, {**({} if max_seeds is None else {MAX_SEEDS: max_seeds}), **circumstances})
 
     def recorded(self) -> dict[str, Any]:
-        """`hash`, `created`, `command`, `max_seeds`, `seconds`, `machine`; empty before the first run."""
+        """`study`, `hash`, `created`, `command`, `beside`, `seconds`, `machine`; empty before the first run."""
         return read_json(self.record)
+
+    @property
+    def max_seeds(self) -> int | None:
+        """Up to how many seeds the study looks after every one, as it was amended last; None where it looks once, at the end."""
+        found: int | None = _beside(self.recorded(), self.amended()).get(MAX_SEEDS)
+        return found
 
     def amended(self) -> list[Amendment]:
         """What was changed since the first run, in order."""
@@ -135,13 +161,14 @@ class StudyDirectory:
         with told(f"{str(self.results)!r}", "every cell is as it was"), self._alone():
             write_whole(self.results, json.dumps(result.model_dump(mode="json"), indent=1) + "\n")
 
-    def _begin(self, study: Study, max_seeds: int | None, command: str) -> None:
+    def _begin(self, study: Study, command: str, beside: Mapping[str, Any]) -> None:
         now = _now()
         record = {
+            "study": study.name,
             "hash": study.hash,
             "created": now,
             "command": command,
-            MAX_SEEDS: max_seeds,
+            "beside": beside,
             "llmkit": __version__,
             "machine": hardware(),
             "seconds": 0.0,
@@ -150,15 +177,26 @@ class StudyDirectory:
         write_whole(self.record, _json(record))
         write_whole(self.study, f"# frozen {now}, sha256 {study.hash}\n" + to_yaml(study.document()))
 
-    def _amend(self, study: Study, catalog: Catalog, max_seeds: int | None) -> list[Amendment]:
-        record = self.recorded()
-        known = self.amended()
-        new = [] if study.hash == record.get("now", record["hash"]) else _unrecorded(amendments(self._frozen(catalog), study), known)
-        if max_seeds not in (None, record[MAX_SEEDS]):
-            new.append(Amendment(when=_now(), address=MAX_SEEDS, was=record[MAX_SEEDS], now=max_seeds))
+    def _amend(self, study: Study, catalog: Catalog, command: str, beside: Mapping[str, Any]) -> list[Amendment]:
+        record, known = self.recorded(), self.amended()
+        of_study = [one for one in known if not _is_beside(one)]
+        # Frozen once and never amended: what need not be read is not read.
+        same = study.hash == record["hash"] and not of_study
+        new = [] if same else _unrecorded(amendments(self._frozen(catalog), study), of_study)
+        before = _beside(record, known)
+        new += [
+            Amendment(when=_now(), address=address, was=before[address], now=value)
+            for address, value in beside.items()
+            if address in before and before[address] != value
+        ]
+        # A text that this study reads from now on was never another one: it is frozen as it is.
+        frozen = {**beside, **record.get("beside", {})}
+        commands = dict.fromkeys([*record["command"].splitlines(), *([command] if new else [])])
+        # The amendments come first: they alone say what has changed, and are never told twice.
         if new:
             write_whole(self.amendments, "".join(amendment.model_dump_json() + "\n" for amendment in (*known, *new)))
-            write_whole(self.record, _json(record | {"now": study.hash, MAX_SEEDS: max_seeds or record[MAX_SEEDS]}))
+        if new or frozen != record.get("beside"):
+            write_whole(self.record, _json(record | {"beside": frozen, "command": "\n".join(filter(None, commands))}))
         return [*known, *new]
 
     def _frozen(self, catalog: Catalog) -> Study:
@@ -168,13 +206,21 @@ class StudyDirectory:
         return FileLock(self.root / ".lock")
 
 
-def _unrecorded(changed: Sequence[Amended], known: Sequence[Amendment]) -> list[Amendment]:
+def _is_beside(one: Amendment) -> bool:
+    return one.address.partition(".")[0] in BESIDE
+
+
+def _beside(record: Mapping[str, Any], known: Sequence[Amendment]) -> dict[str, Any]:
+    """What no study says, as it was amended last."""
+    return {**record.get("beside", {}), **{one.address: one.now for one in known if _is_beside(one)}}
+
+
+def _unrecorded(changed: Sequence[Amended], of_study: Sequence[Amendment]) -> list[Amendment]:
     """What has changed since the last amendment.
 
     changed  from the study as it was frozen
     """
     when = _now()
-    of_study = [one for one in known if one.address != MAX_SEEDS]
     frozen = {one.address: one.was for one in reversed(of_study)}
     before = {one.address: one.was for one in changed} | {one.address: one.now for one in of_study}
     now = frozen | {one.address: one.now for one in changed}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from llmkit import __version__
 from llmkit.ablate.cells import CellPlan, Identities, Role, evaluator_of, seeded
@@ -36,6 +36,12 @@ FIRST_LOOK = 3
 On = Literal["local", "ray"]
 """Where cells run: processes of this machine, or tasks of a Ray cluster."""
 
+MOST_SEEDS = 20
+"""Seeds up to which a study looks after every one unless it says otherwise."""
+
+CHOSEN = frozenset({"seeds", "baseline", "metric", "higher_is_better", "equivalence", "alpha", "arms", "text"})
+"""What decides, by the first part of its address: who changes it after a look at the results chooses among verdicts."""
+
 Seeding = Callable[[str, Spec, int], Spec]
 """(arm, its spec, seed) -> the spec of the cell."""
 
@@ -58,7 +64,7 @@ def run_study(
     on: On = "local",
     processes: int | None = None,
     until_resolved: bool = False,
-    max_seeds: int = 20,
+    max_seeds: int | None = None,
     retry_failed: bool = False,
     catalog: Catalog | None = None,
     reporter: StudyReporter | None = None,
@@ -71,7 +77,8 @@ def run_study(
     together        seeds of an arm that a worker trains as one stacked model, where their spec allows it
     on              `ray` has a Ray cluster run the cells, whose machines all see `out`; results are files there in any case
     processes       ranks that train a cell, as many as its `parallel` asks for unless given
-    until_resolved  look after every seed, from the third on, and add seeds until every arm is settled or has `max_seeds`
+    until_resolved  look after every seed, from the third on, and add seeds until every arm is settled or has `max_seeds`: as many as
+                    the study was given before, or 20, or as many as it has where these are more
     retry_failed    run cells again that diverged or crashed
     seeding         what makes an arm's spec that of a cell; gives it its seed unless given
 
@@ -85,27 +92,28 @@ def run_study(
         check_workers(workers)
     _check_metric(study, catalog)
     directory = StudyDirectory(out)
-    directory.check()
+    directory.check(study)
     with StopWish() as wish:
         plan = directory.kept_plan(study, catalog, lambda: _planned(study, catalog))
         _tell(plan, reporter)
         ranks = check_ranks_of({arm.name: arm.spec for arm in plan.arms}, processes)
         if ranks > 1 and together > 1:
             raise UserError(f"--together {together} trains seeds in one process, and a cell takes {ranks} here; leave --together out")
-        at_once = len(plan.arms) * (1 if until_resolved or directory.recorded().get("max_seeds") else len(study.seeds))
+        at_once = len(plan.arms) * (1 if until_resolved or directory.max_seeds else len(study.seeds))
         with _executor(on, out, catalog, workers, at_once, processes, ranks, reporter.say) as executor:
             identities = Identities(catalog, study.metric, reporter.preparing, executor.device)
             with _warnings_told(reporter):
                 for arm in plan.arms:
                     identities.key(arm.spec)
-            amended = directory.freeze(study, catalog, max_seeds=max_seeds if until_resolved else None, command=command)
+            most = (max_seeds or directory.max_seeds or max(MOST_SEEDS, len(study.seeds))) if until_resolved else None
+            amended = directory.freeze(study, catalog, max_seeds=most, command=command, circumstances=identities.circumstances())
             _tell_amended(amended, reporter)
             with wish.deferred():
                 dispatch = Dispatch(out, executor, reporter, wish, together=together)
                 running = _Running(study, plan, identities, dispatch, seeding or _seeded, retry_failed, catalog)
-                found, judgements = running.to_the_end(directory.recorded().get("max_seeds"))
+                found, judgements = running.to_the_end(directory.max_seeds)
     seconds = directory.add_seconds(time.perf_counter() - began)
-    result = _result(study, plan, found, judgements, amended, directory.recorded(), seconds)
+    result = _result(study, plan, found, judgements, amended, directory, seconds)
     directory.write_results(result)
     _report(result, out)
     return result
@@ -281,9 +289,10 @@ def _result(
     found: Found,
     judgements: Sequence[Judgement],
     amended: list[Amendment],
-    record: Mapping[str, Any],
+    directory: StudyDirectory,
     seconds: float,
 ) -> StudyResult:
+    record, sequential = directory.recorded(), directory.max_seeds is not None
     cells = [cell for of in (*found.cells.values(), *found.fixed.values()) for cell in of.values()]
     return StudyResult(
         study=study.name,
@@ -294,11 +303,11 @@ def _result(
         alpha=study.alpha,
         equivalence=study.equivalence,
         match=study.match,
-        sequential=record.get("max_seeds") is not None,
+        sequential=sequential,
         complete=all(cell.ending != "missing" for cell in cells),
-        arms=_arm_results(study, plan, found, judgements),
+        arms=_arm_results(study, plan, found, judgements, sequential=sequential),
         amendments=amended,
-        warnings=[*plan.warnings, *_failures(cells)],
+        warnings=[*plan.warnings, *_chosen_late(amended, sequential=sequential), *_failures(cells)],
         command=record["command"],
         created=record["created"],
         llmkit=__version__,
@@ -307,8 +316,9 @@ def _result(
     )
 
 
-def _arm_results(study: Study, plan: KeptPlan, found: Found, judgements: Sequence[Judgement]) -> list[ArmResult]:
-    fixed = {one.arm: one for one in judged(study, plan, found.fixed, sequential=False)} if found.fixed else {}
+def _arm_results(study: Study, plan: KeptPlan, found: Found, judgements: Sequence[Judgement], *, sequential: bool) -> list[ArmResult]:
+    # When the study stopped hung on the tuned cells, which share their seeds with these: they were looked at as often.
+    fixed = {one.arm: one for one in judged(study, plan, found.fixed, sequential=sequential)} if found.fixed else {}
     by_arm = {one.arm: one for one in judgements}
     baseline = list(found.cells[study.baseline].values())
     return [
@@ -360,6 +370,18 @@ def _worth(study: Study, arm: KeptArm, judgement: Judgement, baseline: Sequence[
         return None
     decayed = float(arm.spec.train.schedule.make()(arm.spec.steps - 1, arm.spec.steps)) < 1.0
     return worth(mean_curve(curves), judgement.difference, judgement.interval, higher_is_better=study.higher_is_better, decayed=decayed)
+
+
+def _chosen_late(amended: Sequence[Amendment], *, sequential: bool) -> list[str]:
+    """That a rate of errors holds for what was chosen beforehand, where something that decides it was chosen later."""
+    first = {one.address: one.was for one in reversed(amended)}
+    last = {one.address: one.now for one in amended}
+    changed = dict.fromkeys(address.partition(".")[0] for address, now in last.items() if now != first[address])
+    late = [key for key in changed if key in CHOSEN and not (sequential and key == "seeds")]
+    if not late:
+        return []
+    remedy = "; --until-resolved adds seeds without that" if "seeds" in late else ""
+    return [f"amended after the first run: {', '.join(late)}; p and intervals hold only where no result had been looked at before{remedy}"]
 
 
 def _failures(cells: Sequence[Cell]) -> list[str]:

@@ -46,10 +46,14 @@ def ablate_study(
     until_resolved: Annotated[
         bool, typer.Option("--until-resolved", help="Look after every seed, and add seeds until every arm is settled; stays so.")
     ] = False,
-    max_seeds: Annotated[int, typer.Option("--max-seeds", min=3, help="With --until-resolved: no more seeds than these.")] = 20,
+    max_seeds: Annotated[
+        int | None, typer.Option("--max-seeds", min=3, help="With --until-resolved: no more seeds than these; 20 unless given.")
+    ] = None,
     null: Annotated[bool, typer.Option("--null", help="Calibrate: arms that are all the baseline, but for a salt of their own.")] = False,
-    arms: Annotated[int, typer.Option("--arms", help="With --null: how many.")] = 20,
-    salt: Annotated[str, typer.Option("--salt", metavar="init|data|both", help="With --null: what is each arm's own.")] = "init",
+    arms: Annotated[int | None, typer.Option("--arms", help="With --null: how many; 20 unless given.")] = None,
+    salt: Annotated[
+        str | None, typer.Option("--salt", metavar="init|data|both", help="With --null: what is each arm's own; init unless given.")
+    ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run cells again that diverged or crashed.")] = False,
     ledger: Annotated[bool, typer.Option("--ledger", help="List all studies below a directory, whatever they found.")] = False,
     overrides: Set = None,
@@ -59,6 +63,11 @@ def ablate_study(
 
     Example: llmkit ablate recipe:studies/attention --workers 2
     """
+    _check_together(
+        {"--until-resolved": until_resolved and not plan, "--null": null, "--plan": plan, "--ledger": ledger},
+        {} if until_resolved else {"--max-seeds": (max_seeds, "--until-resolved")},
+        {} if null else {"--arms": (arms, "--null"), "--salt": (salt, "--null")},
+    )
     if ledger:
         _tell_ledger(Path(study or "studies"), as_json)
         return
@@ -83,7 +92,7 @@ def ablate_study(
     }
     place = out or Path("studies") / (f"{loaded.name}-null" if null else loaded.name)
     if null:
-        _calibrate(loaded, place, arms, salt, how, as_json)
+        _calibrate(loaded, place, arms, salt or "init", how, as_json)
         return
     found = _watched(lambda screen: _run(loaded, place, until_resolved, max_seeds, how, screen))
     if as_json:
@@ -92,18 +101,28 @@ def ablate_study(
     _tell(found, place)
 
 
-def _run(study: Study, out: Path, until_resolved: bool, max_seeds: int, how: dict[str, Any], screen: StudyScreen) -> StudyResult:
+def _check_together(modes: dict[str, bool], *alone: dict[str, tuple[object, str]]) -> None:
+    """`UserError` where two options exclude each other, or one would have been ignored without another."""
+    given = [name for name, chosen in modes.items() if chosen]
+    if len(given) > 1:
+        raise UserError(f"{given[0]} and {given[1]} are two different things to do; give one of them")
+    for name, (value, mode) in (item for options in alone for item in options.items()):
+        if value is not None:
+            raise UserError(f"{name} {value} changes nothing without {mode}; add that, or leave it out")
+
+
+def _run(study: Study, out: Path, until_resolved: bool, max_seeds: int | None, how: dict[str, Any], screen: StudyScreen) -> StudyResult:
     from llmkit.ablate.run import run_study
 
     return run_study(study, out, until_resolved=until_resolved, max_seeds=max_seeds, reporter=screen, **how)
 
 
-def _calibrate(study: Study, out: Path, arms: int, salt: str, how: dict[str, Any], as_json: bool) -> None:
+def _calibrate(study: Study, out: Path, arms: int | None, salt: str, how: dict[str, Any], as_json: bool) -> None:
     from dataclasses import asdict
 
-    from llmkit.ablate.null import run_null
+    from llmkit.ablate.null import ARMS, run_null
 
-    found, null = _watched(lambda screen: run_null(study, out, arms=arms, salt=salt, reporter=screen, **how))
+    found, null = _watched(lambda screen: run_null(study, out, arms=ARMS if arms is None else arms, salt=salt, reporter=screen, **how))
     if as_json:
         print_json(found.document() | {"null": asdict(null) | {"holds": null.holds}})
         return
@@ -156,6 +175,8 @@ def _tell_ledger(root: Path, as_json: bool) -> None:
     if as_json:
         print_json({"studies": [one.document() for one in listed]})
         return
+    if not listed:
+        person.print(f"no study below {str(root)!r} yet", markup=False, soft_wrap=True)
     show_rows(
         ("study", "begun", "standing", "arm", "against", "seeds", "difference", "p adjusted", "verdict"),
         [row for one in listed for row in _ledger_rows(one)],

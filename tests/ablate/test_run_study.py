@@ -17,6 +17,7 @@ from small_study import Listening, small_study, write_study
 
 import llmkit
 from llmkit.ablate.cells import Identities, read_json, seeded
+from llmkit.ablate.directory import StudyDirectory
 from llmkit.ablate.plan import make_plan
 from llmkit.ablate.results import StudyResult
 from llmkit.ablate.run import looks, run_study
@@ -132,6 +133,49 @@ def test_a_study_that_says_something_else_is_amended_never_silently_and_only_new
     assert [one.judgement for one in back.arms] == [one.judgement for one in finished[2].arms]
 
 
+def test_more_seeds_after_a_look_are_told_as_such_and_no_more_once_they_are_taken_back(finished, tmp_path):
+    out, place = copied(finished, tmp_path), finished[0]
+    more = run_study(load_study(small_study(place, seeds=4)), out, workers=1, command="llmkit ablate norms.yaml --set seeds=4")
+    assert [text for text in more.warnings if "amended after the first run: seeds;" in text and "--until-resolved" in text]
+    assert more.command.splitlines() == ["llmkit ablate norms.yaml", "llmkit ablate norms.yaml --set seeds=4"]
+    back = run_study(finished[1], out, workers=1, command="llmkit ablate norms.yaml")
+    assert not [text for text in back.warnings if "amended" in text] and len(back.amendments) == 2 * len(more.amendments)
+
+
+def test_a_text_that_was_edited_between_two_calls_is_an_amendment_and_every_cell_runs_anew(tmp_path):
+    study, listening = load_study(small_study(tmp_path)), Listening()
+    first = run_study(study, tmp_path / "study", workers=1)
+    text = tmp_path / "text.txt"
+    text.write_text(text.read_text().replace("model", "mould"))
+    second = run_study(study, tmp_path / "study", workers=1, reporter=listening)
+    assert len(listening.cells) == 4 and second.arms[0].judgement.mean != first.arms[0].judgement.mean
+    assert [one.address.split(".")[0] for one in second.amendments] == ["text"] and second.hash == first.hash
+    assert [warning for warning in second.warnings if "amended after the first run: text" in warning]
+    assert run_study(study, tmp_path / "study", workers=1).amendments == second.amendments
+
+
+def test_an_amendment_whose_record_was_never_written_is_neither_lost_nor_told_twice(finished, tmp_path):
+    """A kill between the two files."""
+    out, place = copied(finished, tmp_path), finished[0]
+    directory, record = StudyDirectory(out), (out / "record.json").read_bytes()
+    more = load_study(small_study(place, seeds=3, alpha=0.1))
+    amended = directory.freeze(more, catalog(), max_seeds=7, command="")
+    (out / "record.json").write_bytes(record)
+    assert [one.address for one in amended] == ["alpha", "max_seeds"] and directory.max_seeds == 7
+    assert directory.freeze(more, catalog(), max_seeds=7, command="") == amended
+    back = directory.freeze(finished[1], catalog(), max_seeds=None, command="")
+    assert [(one.address, one.now) for one in back] == [("alpha", 0.1), ("max_seeds", 7), ("alpha", 0.05)]
+
+
+def test_the_directory_of_another_study_is_refused_and_stays_as_it_was(finished, tmp_path):
+    out, place = copied(finished, tmp_path), finished[0]
+    before = {path: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    with pytest.raises(UserError, match=r"holds the study 'norms', and this one is 'other'; choose another directory with --out"):
+        run_study(load_study(small_study(place, name="other", seeds=2)), out)
+    assert {path: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+    assert run_study(load_study(small_study(place, name="other", seeds=3)), out).amendments == [], "the same study under another name"
+
+
 def test_an_arm_that_diverges_is_unstable_its_cells_are_results_and_what_confounds_is_told_before_any_compute(tmp_path):
     blown = {"train.optimizer": {"type": "sgd", "lr": 1e30}, "train.grad_clip": None, "model.block.norm": "layernorm"}
     study = load_study(small_study(tmp_path, axes={"norm": {"adamw": {}, "sgd": blown}}, baseline={"norm": "adamw"}))
@@ -153,6 +197,8 @@ def test_looking_after_every_seed_stops_where_all_is_settled_and_stays_so(tmp_pa
     judged = next(arm.judgement for arm in result.arms if arm.name == "slow")
     assert judged.verdict == "worse" and 3 <= len(judged.seeds) < 12 and judged.e_value is not None
     assert result.sequential
+    later = run_study(study, tmp_path / "study", workers=1, until_resolved=True)
+    assert later.amendments == [], "as many seeds as before, and not those of a default"
     listening = Listening()
     again = run_study(study, tmp_path / "study", workers=1, reporter=listening)
     assert again.sequential and again.arms == result.arms and listening.cells == [] and again.amendments == []

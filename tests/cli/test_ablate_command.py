@@ -72,6 +72,10 @@ def test_a_plan_trains_nothing_and_leaves_nothing(here):
         (("norms.yaml", "--set", "metric=nothing.score"), "nothing"),
         (("norms.yaml", "--null", "--arms", "2"), "--arms 2"),
         (("--ledger", "nowhere"), "nowhere"),
+        (("norms.yaml", "--max-seeds", "9"), "--max-seeds 9 changes nothing without --until-resolved"),
+        (("norms.yaml", "--salt", "data"), "--salt data changes nothing without --null"),
+        (("norms.yaml", "--null", "--until-resolved"), "--until-resolved and --null are two different things"),
+        (("norms.yaml", "--out", "words.txt"), "'words.txt'"),
     ],
 )
 def test_the_users_mistake_exits_with_2_and_names_the_thing(here, arguments, words):
