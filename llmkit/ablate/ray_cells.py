@@ -23,6 +23,8 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+from filelock import FileLock, Timeout
+
 from llmkit.ablate.workers import PATIENCE_SECONDS, Report, Unit, default_workers, order_of, threads_each, usable_cores
 from llmkit.core.errors import UserError
 from llmkit.train.durable import told
@@ -33,6 +35,12 @@ SAME = ("llmkit", "torch")
 
 OBJECT_STORE_BYTES = 80 << 20
 """Of a Ray that is started here; results do not pass through it."""
+
+SHORT = Path("/tmp")
+"""Where the files of a Ray lie that is started here, unless RAY_TMPDIR says otherwise."""
+
+PLACES = "llmkit-ray-"
+"""How their directories' names begin."""
 
 TELL_SECONDS = 1.0
 """How often the files of cells that run are asked how far they are."""
@@ -96,7 +104,7 @@ class RayCells:
         self.study, self.catalog, self.processes = study.absolute(), catalog, processes
         self._cells, self._say, self._asked, self._ranks = cells, say, workers, ranks
         self._sign = self.study / f".ray-{uuid4().hex[:12]}"
-        self._place: str | None = None
+        self._place: Place | None = None
         self._running: dict[Any, Unit] = {}
         self._told = 0.0
 
@@ -174,17 +182,16 @@ class RayCells:
                         "or unset RAY_ADDRESS for a Ray of this machine alone"
                     ) from None
                 return
-            # Not where TMPDIR says: the paths of Ray's sockets may not be long.
-            self._place = tempfile.mkdtemp(prefix="llmkit-ray-", dir=os.environ.get("RAY_TMPDIR") or _short_place())
+            self._place = Place()
             own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-            self._ray.init(address="local", _temp_dir=self._place, **own, **quiet)
+            self._ray.init(address="local", _temp_dir=str(self._place.path), **own, **quiet)
 
     def _end(self) -> None:
         """Whatever still runs ends with the connection: its cells are left to be gone on with."""
         self._ray.shutdown()
         self._sign.unlink(missing_ok=True)
         if self._place is not None:
-            shutil.rmtree(self._place, ignore_errors=True)
+            self._place.remove()
 
     def _reports(self, task: Any, unit: Unit) -> list[Report]:
         """What a task that has ended tells. Cells leave their own errors in their files: one that comes here is of the machine."""
@@ -208,6 +215,37 @@ class RayCells:
             steps = steps_told(self.study / unit[0].directory / "metrics.jsonl")
             reports.append(Report(unit, "step", step=steps[1] if steps else 0, of=unit[0].spec.steps))
         return reports
+
+
+class Place:
+    """A directory for the files of a Ray that is started here, locked while it is used: one whose process was killed goes with the next.
+
+    Not where TMPDIR says: the paths of Ray's sockets may not be long.
+    """
+
+    def __init__(self) -> None:
+        parent = Path(os.environ.get("RAY_TMPDIR") or (SHORT if SHORT.is_dir() else tempfile.gettempdir()))
+        for left in parent.glob(f"{PLACES}*.lock"):
+            with suppress(Timeout, OSError), FileLock(left, timeout=0):
+                _clear(left)
+        self.path = parent / f"{PLACES}{uuid4().hex[:8]}"
+        self._lock = FileLock(_lock_of(self.path))
+        self._lock.acquire()
+        self.path.mkdir(mode=0o700)
+
+    def remove(self) -> None:
+        """Leave nothing."""
+        _clear(_lock_of(self.path))
+        self._lock.release()
+
+
+def _lock_of(place: Path) -> Path:
+    return place.with_name(f"{place.name}.lock")
+
+
+def _clear(lock: Path) -> None:
+    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+    lock.unlink(missing_ok=True)
 
 
 def installed_ray() -> Any:
@@ -274,10 +312,6 @@ def _handlers_kept() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _short_place() -> str | None:
-    return "/tmp" if Path("/tmp").is_dir() else None
 
 
 def _last_line(error: Exception) -> str:

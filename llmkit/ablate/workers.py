@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol, Self
 
 from llmkit.ablate.cells import CellPlan, device
+from llmkit.ablate.devices import devices_each, visible_devices
 from llmkit.core.errors import UserError
 
 Unit = tuple[CellPlan, ...]
@@ -26,9 +26,6 @@ Unit = tuple[CellPlan, ...]
 
 PATIENCE_SECONDS = 60.0
 """How long a worker that was asked to stop may take to finish its step and write a checkpoint."""
-
-GPUS = Path("/proc/driver/nvidia/gpus")
-"""Has an entry for each GPU that the driver shows here."""
 
 LAST_WORDS = 400
 """How many characters of what a dead worker wrote last are told."""
@@ -106,35 +103,6 @@ def threads_each(workers: int, cores: int | None = None) -> int:
     """The cores, or OMP_NUM_THREADS where that is given, shared by so many workers."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, (int(given) if given.isdigit() else cores or usable_cores()) // workers)
-
-
-def visible_devices() -> tuple[str, ...]:
-    """The GPUs that processes of this machine may use, as CUDA_VISIBLE_DEVICES names them; found without importing torch."""
-    if device() != "cuda":
-        return ()
-    return devices_named(os.environ.get("CUDA_VISIBLE_DEVICES"), max(1, len(list(GPUS.glob("*")))))
-
-
-def devices_named(given: str | None, found: int) -> tuple[str, ...]:
-    """What CUDA_VISIBLE_DEVICES gives, up to the first that it hides; all that were found where it is not set."""
-    if given is None:
-        return tuple(map(str, range(found)))
-    return tuple(takewhile(lambda name: name not in ("", "-1"), map(str.strip, given.split(","))))
-
-
-def devices_each(devices: Sequence[str], workers: int, processes: int = 1) -> list[tuple[str, ...]]:
-    """The GPUs of each worker: one for each process of a cell, its own as long as they last, then shared in turn.
-
-    `UserError` where a cell has more processes than there are GPUs: ranks cannot meet on one.
-    """
-    if not devices:
-        return [()] * workers
-    if processes > len(devices):
-        raise UserError(
-            f"a cell takes {processes} processes, and there are GPUs for {len(devices)} of them; lower --processes or `parallel`"
-        )
-    groups = [tuple(devices[first : first + processes]) for first in range(0, len(devices) - processes + 1, processes)]
-    return [groups[index % len(groups)] for index in range(workers)]
 
 
 class Workers:
