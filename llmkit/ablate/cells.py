@@ -57,6 +57,7 @@ class CellPlan:
     spec        filled, with `train.seed` = seed
     key         its identity: the same for the same numbers, on whatever day and in whatever study
     metric      what is read of it
+    contents    of what it reads, by name, as its run records them
     evaluation  under what an evaluator's findings are kept, where the metric is one's: its parameters, revision and version
     """
 
@@ -66,6 +67,7 @@ class CellPlan:
     key: str
     metric: str
     evaluation: str | None = None
+    contents: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     role: Role = "study"
 
     @property
@@ -102,7 +104,7 @@ class Identities:
         """The cell of an arm's spec. `UserError` where its text cannot be prepared."""
         training = spec.train.model_copy(update={"sample_every": None, "checkpoint_every": spec.train.checkpoint_every or _often(spec)})
         spec = spec.model_copy(update={"train": training})
-        return CellPlan(arm, seed, spec, self.key(spec), self.metric, self._evaluation(spec), role)
+        return CellPlan(arm, seed, spec, self.key(spec), self.metric, self._evaluation(spec), self._contents(spec), role)
 
     def key(self, spec: Spec) -> str:
         """SHA-256 of all that decides the numbers of a run."""
@@ -170,8 +172,10 @@ def order(cells: Sequence[CellPlan]) -> list[CellPlan]:
 
 
 def state(cell: CellPlan, study: Path) -> Cell | None:
-    """How a cell ended, from its files; None where it did not end yet, or lacks the evaluation that the metric is of."""
+    """How a cell ended, from its files; None where it did not end yet, lacks the evaluation that the metric is of, or read another text."""
     directory = study / cell.directory
+    if changed(cell, directory):
+        return None
     told = read_json(directory / ENDING)
     if told.get("ending") in ("diverged", "crashed"):
         return _cell(cell, told["ending"], told)
@@ -195,6 +199,12 @@ def state(cell: CellPlan, study: Path) -> Cell | None:
 
 def _scores(cell: CellPlan, directory: Path, result: dict[str, Any]) -> dict[str, Any] | None:
     return result if cell.evaluation is None else read_json(directory / EVALUATIONS).get(cell.evaluation)
+
+
+def changed(cell: CellPlan, directory: Path) -> list[str]:
+    """What a run read otherwise than its cell says, by name: its text was edited after the study had looked at it, and before it ran."""
+    read = read_json(directory / "manifest.json").get("fingerprints", {})
+    return [name for name, planned in cell.contents.items() if read.get(name, planned) != planned]
 
 
 def missing(cell: CellPlan) -> Cell:

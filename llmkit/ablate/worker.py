@@ -26,13 +26,13 @@ import torch
 import torch._dynamo  # What the first cell would load, and have counted as its memory and its time.
 from filelock import FileLock, Timeout
 
-from llmkit.ablate.cells import ENDING, EVALUATIONS, CellPlan, evaluator_of, read_cell, read_json, state
+from llmkit.ablate.cells import ENDING, EVALUATIONS, CellPlan, changed, evaluator_of, read_cell, read_json, state
 from llmkit.ablate.memory import PeakMemory
 from llmkit.ablate.ranks import ranks_of, train_on_ranks
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.runtime import catalog as installed
-from llmkit.train.durable import write_whole
+from llmkit.train.durable import remove, write_whole
 from llmkit.train.evaluation import Evaluating, chosen_evaluators
 from llmkit.train.loop import train
 from llmkit.train.progress import Silent
@@ -123,8 +123,15 @@ def _leave(directory: Path, ending: dict[str, Any]) -> None:
 
 
 def _ending(cell: CellPlan, directory: Path, catalog: Catalog, tell: Tell, processes: int | None) -> dict[str, Any]:
+    if changed(cell, directory):
+        remove(directory)
     try:
         measured = _train(cell, directory, catalog, tell, ranks_of(cell.spec, processes))
+        if names := changed(cell, directory):
+            raise UserError(
+                f"what it reads was changed since the study began ({', '.join(names)}); put it back, or start the same command again: "
+                "cells of another text are cells of their own"
+            )
         if cell.evaluation is not None:
             _evaluate(cell, cell.evaluation, directory, catalog)
     except Diverged as error:

@@ -8,6 +8,8 @@ import pytest
 from small_study import cell, small_spec
 
 from llmkit.ablate.cells import ENDING, RESULT, Identities, order, read_cell, seeded, state
+from llmkit.ablate.worker import run_cells
+from llmkit.core.errors import UserError
 from llmkit.runtime import catalog, load_spec
 
 
@@ -42,6 +44,19 @@ def test_a_text_that_was_touched_is_the_same_and_one_that_was_changed_makes_anot
     assert cell(tmp_path).key == before
     text.write_text(text.read_text().replace("model", "mould"))
     assert cell(tmp_path).key != before
+
+
+def test_a_text_that_is_edited_while_the_study_runs_makes_no_cell_of_the_old_one(tmp_path):
+    one, text = cell(tmp_path), tmp_path / "text.txt"
+    before = text.read_text()
+    text.write_text(before.replace("model", "mould"))
+    with pytest.raises(UserError, match=r"was changed since the study began \(training_tokens.*\); put it back"):
+        run_cells([one], tmp_path, catalog(), [].append)
+    assert state(one, tmp_path) is None
+    text.write_text(before)
+    assert run_cells([one], tmp_path, catalog(), [].append)
+    found = state(one, tmp_path)
+    assert found is not None and found.ending == "finished"
 
 
 def test_the_processor_counts_only_where_it_decides_the_precision(tmp_path, monkeypatch):
