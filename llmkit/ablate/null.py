@@ -44,7 +44,7 @@ SURE = 0.95
 class Null:
     """What the calibration found.
 
-    pairs        comparisons that share no run
+    pairs        comparisons that share no run, and all of whose runs have finished
     false_pairs  of them called better or worse, uncorrected; at most `most` in 95% of calibrations, and p that it is so many by chance
     false_arms   arms that the study would have called better or worse, after Holm's correction
     noise        standard deviation of the paired differences, over all pairs
@@ -129,7 +129,7 @@ def calibration(result: StudyResult, salt: str, power: float) -> Null:
     """What a calibration's results say."""
     from scipy.stats import binom
 
-    judgements = _pairs(result, power)
+    judgements = [one for one in _pairs(result, power) if one.verdict != "unstable"]
     false = sum(one.verdict in ("better", "worse") for one in judgements)
     pairs = len(judgements)
     return Null(

@@ -222,6 +222,7 @@ def judged(study: Study, plan: KeptPlan, cells: Mapping[str, Mapping[int, Cell]]
         confounded={arm.name: arm.confounding for arm in plan.arms},
         power=study.power,
         metric=study.metric,
+        endings={arm: {seed: cell.ending for seed, cell in of.items()} for arm, of in cells.items()},
     )
 
 

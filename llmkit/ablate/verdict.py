@@ -2,7 +2,7 @@
 
 What is decided, in this order:
 
-unstable      a seed of the arm, or of the baseline, diverged. The figures are of the seeds that finished, and flatter the arm.
+unstable      a seed of the arm, or of the baseline, diverged or crashed. The figures are of the seeds that finished, and flatter the arm.
 confounded    something else than the thing under study differs, whatever the figures say.
 equivalent    the two one-sided tests find the difference within the margin that the user calls no difference. This comes before
               the next two: a difference that is there, and smaller than the margin, is none to the user; the reason tells both.
@@ -111,6 +111,7 @@ def judge(
     power: float = 0.8,
     paired: bool = True,
     metric: str = "",
+    endings: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> list[Judgement]:
     """Every arm against the baseline, in the order of `values`; the baseline's own has no difference and no verdict.
 
@@ -122,6 +123,7 @@ def judge(
     power             for what these seeds could have found, and how many more would settle it
     paired            False: seeds mean nothing, Welch's t-test; not with `sequential`
     metric            for the unit in the reasons
+    endings           arm -> seed -> how a run without a value ended, `diverged` unless given
 
     `UserError`: an unknown baseline, or a number outside its bounds.
     """
@@ -133,11 +135,12 @@ def judge(
     adjusted = dict(zip(arms, statistics.holm([_or_one(found.p) for found in findings.values()]), strict=True))
     together = _at_once if sequential else statistics.holm
     equivalent = dict(zip(arms, together([_or_one(found.p_equivalent) for found in findings.values()]), strict=True))
+    lost = {arm: _lost(of, endings.get(arm, {})) for arm, of in values.items()}
+    trouble = {arm: _trouble(arm, baseline, lost, len(values[arm])) for arm in values}
     cases = {
-        arm: Case(arm, ended[arm], findings[arm], adjusted[arm], equivalent[arm], _trouble(values, arm, baseline), confounded.get(arm, ()))
-        for arm in arms
+        arm: Case(arm, ended[arm], findings[arm], adjusted[arm], equivalent[arm], trouble[arm], confounded.get(arm, ())) for arm in arms
     }
-    own = _own(baseline, ended[baseline], _trouble(values, baseline, baseline))
+    own = _own(baseline, ended[baseline], trouble[baseline])
     return [own if arm == baseline else _judged(cases[arm], question) for arm in values]
 
 
@@ -180,16 +183,28 @@ def _moments(ended: Mapping[int, float]) -> tuple[float | None, float | None]:
     return estimate.mean, estimate.deviation
 
 
-def _trouble(values: Values, arm: str, baseline: str) -> str | None:
+def _lost(of: Mapping[int, float | None], endings: Mapping[int, str]) -> dict[str, list[int]]:
+    """The seeds without a value, by how they ended."""
+    found: dict[str, list[int]] = {}
+    for seed, value in of.items():
+        if not _ended(value):
+            found.setdefault(endings.get(seed, "diverged"), []).append(seed)
+    return found
+
+
+def _trouble(arm: str, baseline: str, lost: Mapping[str, Mapping[str, Sequence[int]]], seeds: int) -> str | None:
     """Why nothing can be concluded of an arm, or what befell the baseline itself."""
-    diverged = [seed for seed, value in values[baseline].items() if not _ended(value)]
-    if diverged and arm != baseline:
-        return f"the baseline {baseline} diverged with {_seeds(diverged)}, so nothing can be concluded of what is compared with it"
-    diverged = [seed for seed, value in values[arm].items() if not _ended(value)]
-    if not diverged:
+    if lost[baseline] and arm != baseline:
+        return f"the baseline {baseline} {_how(lost[baseline])}, so nothing can be concluded of what is compared with it"
+    if not lost[arm]:
         return None
-    rest = "" if len(diverged) == len(values[arm]) else "; the figures are of the others, which flatters it"
-    return f"diverged with {_seeds(diverged)} ({len(diverged)} of {len(values[arm])}){rest}"
+    number = sum(map(len, lost[arm].values()))
+    rest = "" if number == seeds else "; the figures are of the others, which flatters it"
+    return f"{_how(lost[arm])} ({number} of {seeds}){rest}"
+
+
+def _how(lost: Mapping[str, Sequence[int]]) -> str:
+    return " and ".join(f"{ending} with {_seeds(seeds)}" for ending, seeds in lost.items())
 
 
 def _seeds(seeds: Sequence[int]) -> str:

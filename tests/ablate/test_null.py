@@ -60,6 +60,12 @@ def test_pairs_share_no_run_and_false_ones_are_counted_against_the_binomial_boun
     assert found.noise > 0
 
 
+def test_a_pair_of_which_a_run_was_lost_is_no_comparison():
+    same = [1.0, 1.1, 0.9, 1.05]
+    result = result_of({"a": same, "b": [1.01, 1.08, 0.92, 1.04], "c": same, "d": [1.02, 1.09, 0.9, None]})
+    assert calibration(result, "init", 0.8).pairs == 1
+
+
 def test_a_calibration_runs_and_leaves_its_figures(tmp_path):
     study = load_study(small_study(tmp_path, seeds=3))
     result, found = run_null(study, tmp_path / "null", arms=4, workers=1)

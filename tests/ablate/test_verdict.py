@@ -120,6 +120,15 @@ def test_a_baseline_that_diverged_leaves_nothing_to_conclude() -> None:
     assert "seed 1 (1 of 6)" in (one(values, "mha").reason or "")
 
 
+def test_a_run_that_crashed_is_not_said_to_have_diverged() -> None:
+    values = {arm: dict(of) for arm, of in table({"gqa": -0.02}).items()}
+    values["gqa"] |= {1: None, 2: None, 4: None}
+    judged = one(values, "gqa", endings={"gqa": {0: "finished", 1: "diverged", 2: "crashed", 4: "diverged"}})
+    assert judged.reason == "diverged with seeds 1, 4 and crashed with seed 2 (3 of 6); the figures are of the others, which flatters it"
+    values["mha"][3] = None
+    assert (one(values, "gqa", endings={"mha": {3: "crashed"}}).reason or "").startswith("the baseline mha crashed with seed 3, so nothing")
+
+
 def test_an_arm_of_which_no_seed_ended_is_unstable() -> None:
     values = {**table({}), "nope": {0: None, 1: math.nan}}
     judged = one(values, "nope")
