@@ -4,77 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from llmkit.ablate.arms import Arm, Override, arm_name, filled_specs, product, spec_of
 from llmkit.ablate.confounders import KINDS
+from llmkit.ablate.study_checks import NAME, NOT_OF_AN_ARM, Checked, listed
+from llmkit.ablate.study_file import FIRST_TUNING_SEED, TRAINING_METRICS, Choices, Match, StudyFile, seeds_of
 from llmkit.core.catalog import Catalog
 from llmkit.core.compose import OVERRIDE, RECIPE, STUDIES, Layer, Source, inherit_blocks, lay, merge, nested, read_layer, study_names
 from llmkit.core.document import Node, located, read_value
 from llmkit.core.filled import filled
-from llmkit.core.kinds import Kind
 from llmkit.core.problems import Place, Problem, SpecError, problems_of, suggestion
-from llmkit.core.spec import Part, Spec
+from llmkit.core.spec import Spec
 from llmkit.runtime import RECIPES, validated
 from llmkit.runtime import catalog as installed
-
-Match = Literal["params", "flops", "tokens", "none"]
-
-TRAINING_METRICS = ("val_bits_per_byte", "val_loss")
-"""What every run records; any other metric is `EVALUATOR.METRIC`."""
-
-FIRST_TUNING_SEED = 10_000
-"""Seeds that are tuned on are never those that are judged."""
-
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seeds = Count | Annotated[list[Annotated[int, Field(strict=True, ge=0)]], Field(min_length=1)]
-Number = Annotated[float, Field(strict=True)]
-Choices = dict[str, str]
-
-
-class StudyFile(Part):
-    """A study as it is written."""
-
-    llmkit: Literal[1] = Field(1, description="version of the form")
-    name: str = Field(min_length=1, description="the study's name; the file's stem unless given")
-    extends: str | dict[str, Any] = Field(
-        description="the spec that every arm is laid over: a path from the study's file on, recipe:NAME, or a spec written here"
-    )
-    axes: dict[str, dict[str, dict[str, Any] | None]] = Field(
-        min_length=1, description="axis -> alternative -> {address: value}; an empty alternative is the spec as it is"
-    )
-    arms: dict[str, Choices] | list[Choices] | None = Field(
-        None, description="the arms by their alternatives, a mapping with names or a list; every combination of the axes unless given"
-    )
-    baseline: str | Choices = Field(description="what every other arm is compared with: {axis: alternative}, or the name of an arm")
-    seeds: Seeds = Field(5, description="how many seeds each arm is trained with, or which")
-    match: Match = Field("none", description="what every arm has as much of as the baseline: params, flops (a token), tokens, or none")
-    dial: str | list[str] | None = Field(
-        None, description="the addresses of whole numbers that are turned until an arm matches; d_ff of every block unless given"
-    )
-    tune: dict[str, Annotated[list[Any], Field(min_length=2)]] = Field(
-        default_factory=dict, description="address -> values that each arm is tried with, on seeds of their own"
-    )
-    tune_seeds: Seeds = Field(2, description="how many seeds each setting is tried on, or which")
-    tune_arms: list[str] | None = Field(None, description="the arms that are tuned; all unless given")
-    metric: str = Field("val_bits_per_byte", description="what is judged: val_bits_per_byte, val_loss, or EVALUATOR.METRIC")
-    higher_is_better: bool = Field(False, description="whether more of the metric is better")
-    equivalence: Annotated[Number, Field(gt=0)] | None = Field(
-        None, description="a difference of the metric that is called none; no arm is called equivalent without it"
-    )
-    alpha: Annotated[Number, Field(gt=0, lt=0.5)] = Field(
-        0.05, description="how often an arm that does not differ may be called better or worse"
-    )
-    power: Annotated[Number, Field(gt=0.5, lt=1)] = Field(0.8, description="how surely the smallest resolvable effect is to be found")
-    waive: list[str] = Field(
-        default_factory=list, description="confounders that are accepted: by what they are called, or by an address that differs"
-    )
 
 
 @dataclass(frozen=True)
@@ -225,135 +173,38 @@ def _base(layer: Layer, document: Node, overrides: Sequence[str]) -> Node:
     return lay(layer._replace(node=top), overrides, RECIPES)
 
 
-class _Reading:
+class _Reading(Checked):
     """One study that was read: its form is right, and everything else is to be checked."""
 
     def __init__(self, document: Node, form: StudyFile, base: Node, catalog: Catalog) -> None:
-        self.document, self.form, self.base, self.catalog = document, form, base, catalog
-        self.axes = {axis: {name: values or {} for name, values in alternatives.items()} for axis, alternatives in form.axes.items()}
-        self.problems: list[Problem] = []
+        super().__init__(document, form, catalog)
+        self.base = base
 
     def study(self) -> Study:
         """The study, or all that is wrong with it: first what its words mean, then what its arms are."""
-        self._check_axes()
-        self._check_seeds()
-        self._check_metric()
-        self._stop()
+        self.check_words()
         baseline = self._baseline()
         arms = self._arms(baseline)
         name = self._baseline_arm(baseline, arms)
-        self._stop()
+        self.stop()
         study = self._made(arms, name)
         specs = filled_specs(study, self.catalog)
         self._check_arms_differ(specs)
         self._check_addresses(study, specs)
-        self._stop()
+        self.stop()
         return study
-
-    def _say(self, parts: Sequence[str | int], message: str, *, key: bool = False) -> None:
-        """A problem at these keys of the study."""
-        found, node = self.document.walk(parts)
-        place = node.key or node.place if key or not node.is_scalar else node.place
-        self.problems.append(Problem(place if len(found) == len(parts) else node.place, ".".join(map(str, parts)), message))
-
-    def _stop(self) -> None:
-        if self.problems:
-            raise SpecError(self.problems)
-
-    def _check_axes(self) -> None:
-        for axis, alternatives in self.axes.items():
-            if not alternatives:
-                self._say(["axes", axis], "has no alternatives; add them, or remove the axis")
-            for name in alternatives:
-                if not _NAME.fullmatch(name):
-                    self._say(
-                        ["axes", axis, name], f"{name!r} cannot be part of a directory's name; use letters, digits, dots, dashes", key=True
-                    )
-            self._check_equal(axis, alternatives)
-            for name, values in alternatives.items():
-                self._check_own(axis, name, values)
-        self._check_shared()
-        self._check_undone()
-
-    def _check_equal(self, axis: str, alternatives: Mapping[str, Any]) -> None:
-        seen: dict[str, str] = {}
-        for name, values in alternatives.items():
-            first = seen.setdefault(json.dumps(values, sort_keys=True), name)
-            if first != name:
-                self._say(["axes", axis, name], f"says the same as {first!r}; change one of them, or remove it", key=True)
-
-    def _check_own(self, axis: str, name: str, values: Mapping[str, Any]) -> None:
-        """What an alternative may not set: each cell has a seed and a name of its own."""
-        for address in values:
-            if address in _NOT_OF_AN_ARM:
-                self._say(["axes", axis, name, address], f"cannot differ between arms: {_NOT_OF_AN_ARM[address]}", key=True)
-            elif not all(address.split(".")):
-                self._say(["axes", axis, name, address], f"{address!r} is no address; write such as model.block.norm", key=True)
-
-    def _check_shared(self) -> None:
-        """Two axes that set one address: the later would have its way, silently."""
-        first: dict[str, str] = {}
-        for axis, alternatives in self.axes.items():
-            for address in dict.fromkeys(address for values in alternatives.values() for address in values):
-                if first.setdefault(address, axis) != axis:
-                    where = next(name for name, values in alternatives.items() if address in values)
-                    self._say(["axes", axis, where, address], f"is set by axis {first[address]!r} too; let one axis set it", key=True)
-
-    def _check_undone(self) -> None:
-        """What matching would turn back to the baseline's."""
-        dials = [self.form.dial] if isinstance(self.form.dial, str) else self.form.dial
-        for axis, alternatives in self.axes.items():
-            for name, values in alternatives.items():
-                for address in values:
-                    budget = self.form.match == "tokens" and address in ("train.tokens", "train.steps")
-                    turned = address in dials if dials else address.endswith(".ffn.d_ff")
-                    if budget or (turned and self.form.match in ("params", "flops")):
-                        remedy = "remove `match`" if budget else "name another `dial`, or remove `match`"
-                        self._say(["axes", axis, name, address], f"is turned back by match: {self.form.match}; {remedy}", key=True)
-
-    def _check_seeds(self) -> None:
-        for key in ("seeds", "tune_seeds"):
-            seeds = getattr(self.form, key)
-            for index, seed in enumerate(seeds if isinstance(seeds, list) else ()):
-                if seed in seeds[:index]:
-                    self._say([key, index], f"seed {seed} is given twice, and would count as evidence twice; remove one")
-        shared = set(_seeds(self.form.seeds)) & set(_seeds(self.form.tune_seeds, FIRST_TUNING_SEED))
-        if shared:
-            self._say(["tune_seeds"], f"{_listed(sorted(shared))} is judged as well; a setting is chosen on seeds that are not judged")
-
-    def _check_metric(self) -> None:
-        metric = self.form.metric
-        if metric in TRAINING_METRICS:
-            return
-        evaluator, dot, _ = metric.rpartition(".")
-        known = self.catalog.names(Kind.evaluator)
-        if not dot:
-            hint = suggestion(metric, [*TRAINING_METRICS, *(f"{name}.METRIC" for name in known)])
-            self._say(["metric"], f"no metric is called {metric!r}; {hint}")
-        elif evaluator not in known:
-            self._say(["metric"], self.catalog.missing(Kind.evaluator, evaluator))
 
     def _baseline(self) -> dict[str, str] | None:
         """The baseline by its choices; None where it is called by an arm's name."""
         given = self.form.baseline
         if isinstance(given, str):
             return None
-        self._check_choices(["baseline"], given)
+        self.check_choices(["baseline"], given)
         missing = [axis for axis in self.axes if axis not in given]
         if missing:
-            self._say(
-                ["baseline"], f"names no alternative of axis {_listed(missing)}; add {missing[0]}: {next(iter(self.axes[missing[0]]))}"
-            )
-        self._stop()
+            self.say(["baseline"], f"names no alternative of axis {listed(missing)}; add {missing[0]}: {next(iter(self.axes[missing[0]]))}")
+        self.stop()
         return {axis: given[axis] for axis in self.axes}
-
-    def _check_choices(self, parts: Sequence[str | int], choices: Choices) -> None:
-        for axis, alternative in choices.items():
-            if axis not in self.axes:
-                self._say([*parts, axis], f"no axis is called {axis!r}; {suggestion(axis, self.axes)}", key=True)
-            elif alternative not in self.axes[axis]:
-                hint = suggestion(alternative, self.axes[axis])
-                self._say([*parts, axis], f"axis {axis!r} has no alternative {alternative!r}; {hint}")
 
     def _arms(self, baseline: dict[str, str] | None) -> tuple[Arm, ...]:
         given = self.form.arms
@@ -362,14 +213,12 @@ class _Reading:
         rows: list[tuple[str | int, Choices]] = [*given.items()] if isinstance(given, dict) else [*enumerate(given)]
         arms: list[Arm] = []
         for key, choices in rows:
-            self._check_choices(["arms", key], choices)
+            self.check_choices(["arms", key], choices)
             full = {**(baseline or {}), **choices}
             missing = [axis for axis in self.axes if axis not in full]
             if missing:
-                self._say(
-                    ["arms", key], f"names no alternative of axis {_listed(missing)}; add it, or give the baseline by its alternatives"
-                )
-        self._stop()
+                self.say(["arms", key], f"names no alternative of axis {listed(missing)}; add it, or give the baseline by its alternatives")
+        self.stop()
         for key, choices in rows:
             full = {**(baseline or {}), **choices}
             arms.append(self._arm(key if isinstance(key, str) else None, {axis: full[axis] for axis in self.axes}))
@@ -388,11 +237,11 @@ class _Reading:
         for index, arm in enumerate(arms):
             for other in arms[:index]:
                 if other.choices == arm.choices or other.name == arm.name:
-                    self._say(["arms", keys[index]], f"is arm {other.name!r} again; remove one of them", key=True)
-            if not all(_NAME.fullmatch(part) for part in arm.name.split("/")):
-                self._say(["arms", keys[index]], f"{arm.name!r} cannot name a directory; use letters, digits, dots, dashes", key=True)
+                    self.say(["arms", keys[index]], f"is arm {other.name!r} again; remove one of them", key=True)
+            if not all(NAME.fullmatch(part) for part in arm.name.split("/")):
+                self.say(["arms", keys[index]], f"{arm.name!r} cannot name a directory; use letters, digits, dots, dashes", key=True)
         if len(arms) < 2:
-            self._say(["arms"], "a study compares at least two arms; add another")
+            self.say(["arms"], "a study compares at least two arms; add another")
 
     def _baseline_arm(self, choices: dict[str, str] | None, arms: Sequence[Arm]) -> str:
         given = self.form.baseline
@@ -400,10 +249,10 @@ class _Reading:
             [arm.name for arm in arms if arm.choices == choices] if choices is not None else [arm.name for arm in arms if arm.name == given]
         )
         if len(arms) < 2 and not self.problems:
-            self._say(["axes"], "a study compares at least two arms; add an alternative")
+            self.say(["axes"], "a study compares at least two arms; add an alternative")
         if not names:
             called = given if isinstance(given, str) else arm_name(choices or {})
-            self._say(["baseline"], f"no arm is called {called!r}; {suggestion(called, [arm.name for arm in arms])}")
+            self.say(["baseline"], f"no arm is called {called!r}; {suggestion(called, [arm.name for arm in arms])}")
         return names[0] if names else ""
 
     def _made(self, arms: tuple[Arm, ...], baseline: str) -> Study:
@@ -411,11 +260,11 @@ class _Reading:
         names = {arm.name for arm in arms}
         for index, name in enumerate(form.tune_arms or ()):
             if name not in names:
-                self._say(["tune_arms", index], f"no arm is called {name!r}; {suggestion(name, names)}")
-        self._stop()
+                self.say(["tune_arms", index], f"no arm is called {name!r}; {suggestion(name, names)}")
+        self.stop()
         tuned = tuple(form.tune_arms if form.tune_arms is not None else [arm.name for arm in arms]) if form.tune else ()
         dials = (form.dial,) if isinstance(form.dial, str) else tuple(form.dial or ())
-        seeds, tune_seeds = _seeds(form.seeds), _seeds(form.tune_seeds, FIRST_TUNING_SEED)
+        seeds, tune_seeds = seeds_of(form.seeds), seeds_of(form.tune_seeds, FIRST_TUNING_SEED)
         base = validated(inherit_blocks(self.base), self.catalog).spec
         content = {
             "extends": {key: value for key, value in filled(base).items() if key not in ("llmkit", "name", "derived")},
@@ -463,7 +312,7 @@ class _Reading:
             first = seen.setdefault(json.dumps(spec.model_dump(mode="json"), sort_keys=True), name)
             if first != name:
                 parts = self._where_they_differ(first, name)
-                self._say(
+                self.say(
                     parts, f"arms {first!r} and {name!r} are one spec: this changes nothing; change the alternative, or remove it", key=True
                 )
 
@@ -487,20 +336,20 @@ class _Reading:
             lacking = [name for name in known if address not in known[name]]
             if lacking:
                 parts: list[str | int] = ["dial"] if isinstance(self.form.dial, str) else ["dial", index]
-                self._say(parts, f"arm {lacking[0]!r} has no {address!r}; {suggestion(address, known[lacking[0]])}")
+                self.say(parts, f"arm {lacking[0]!r} has no {address!r}; {suggestion(address, known[lacking[0]])}")
         for index, name in enumerate(study.waive):
             if name not in KINDS and name not in every:
-                self._say(["waive", index], f"{name!r} is no confounder and no address of an arm; {suggestion(name, KINDS)}")
+                self.say(["waive", index], f"{name!r} is no confounder and no address of an arm; {suggestion(name, KINDS)}")
 
     def _check_tuned(self, study: Study, address: str, known: Mapping[str, set[str]], every: set[str]) -> None:
         lacking = [name for name in study.tune_arms if address not in known[name]]
         if lacking:
             everywhere = len(lacking) == len(known)
             whose = f"no arm has {address!r}" if everywhere else f"arm {lacking[0]!r} has no {address!r}"
-            self._say(["tune", address], f"{whose}; {suggestion(address, every if everywhere else known[lacking[0]])}", key=True)
+            self.say(["tune", address], f"{whose}; {suggestion(address, every if everywhere else known[lacking[0]])}", key=True)
             return
-        if address in _NOT_OF_AN_ARM:
-            self._say(["tune", address], f"cannot be tuned: {_NOT_OF_AN_ARM[address]}", key=True)
+        if address in NOT_OF_AN_ARM:
+            self.say(["tune", address], f"cannot be tuned: {NOT_OF_AN_ARM[address]}", key=True)
             return
         node = self.document.walk(["tune", address])[1]
         for name in study.tune_arms:
@@ -509,21 +358,3 @@ class _Reading:
                     spec_of(study, study.arm(name), {address: value}, self.catalog)
                 except SpecError as error:
                     self.problems += [replace(problem, message=f"arm {name!r}: {problem.message}") for problem in error.problems]
-
-
-_NAME = re.compile(r"(?!\.+$)[^/\\+\0\s]+")
-
-_NOT_OF_AN_ARM = {
-    "train": "it holds the seed, which every arm has in common; set what is under it",
-    "train.seed": "every arm is trained with the same seeds; give them as `seeds`",
-    "name": "the study names its cells",
-    "llmkit": "all are read by this llmkit",
-}
-
-
-def _seeds(given: int | Sequence[int], first: int = 0) -> tuple[int, ...]:
-    return tuple(range(first, first + given)) if isinstance(given, int) else tuple(given)
-
-
-def _listed(names: Sequence[Any]) -> str:
-    return ", ".join(map(str, names))
