@@ -84,7 +84,7 @@ def test_markdown_has_the_verdicts_the_method_and_the_command() -> None:
     for told in (
         "**gqa/rmsnorm** (\u22120.0116 [\u22120.0142, \u22120.0091]; worth 7% (4\u201310%) of the training tokens) is better",
         "**mha/layernorm** is equivalent within \u00b10.005",
-        "**gqa/layernorm** is inconclusive (6 more seeds would settle it)",
+        "**gqa/layernorm** is inconclusive (about 6 more seeds would settle it if that is the difference)",
         "**wide** is confounded, so no verdict on it is given",
         "paired t-test",
         "Holm",

@@ -226,10 +226,10 @@ def _inconclusive(result: StudyResult, arms: Sequence[ArmResult]) -> Sentence:
     more = [(arm, arm.judgement.more_seeds) for arm in arms if arm.judgement.more_seeds]
     told: Sentence = [*_names(arms), f" {_be(arms)} inconclusive"]
     if len(arms) == 1 and more:
-        return [*told, f" ({_many(more[0][1] or 0, 'more seed')} would settle it)"]
+        return [*told, f" (about {_many(more[0][1] or 0, 'more seed')} would settle it if that is the difference)"]
     if more:
         listed = _joined([[Named(arm.name), f" {count(seeds)}"] for arm, seeds in more[:LISTED]])
-        return [*told, " (more seeds that would settle it: ", *listed, ")"]
+        return [*told, " (more seeds that would settle it if that is the difference: ", *listed, ")"]
     return told
 
 
