@@ -27,8 +27,9 @@ class Mqar(Task):
     was asked already, (1/P + 1/(P-1) + ... + 1/(P-Q+1)) / Q of P pairs and Q queries: 0.34 of 8 and 8, 0.21 of 16 and 16.
     """
 
-    pairs: PositiveInt = Field(8, description="pairs of a key and its value")
+    pairs: PositiveInt = Field(8, description="pairs of a key and its value, at most")
     queries: PositiveInt | None = Field(None, description="keys that come again; all unless given", examples=[2])
+    times: PositiveInt = Field(1, description="how many times each of them comes again; 1 is the literature's", examples=[2])
     keys: PositiveInt = Field(26, le=len(KEYS), description="how many different keys there are: of a-z, 0-9")
     values: PositiveInt = Field(26, ge=2, le=len(VALUES), description="how many different values there are: of A-Z")
 
@@ -39,12 +40,12 @@ class Mqar(Task):
                 f"pairs {self.pairs} needs as many different keys, and there are {self.keys}; raise `keys` (to {len(KEYS)} at most)"
             )
         if self.asked > self.pairs:
-            raise ValueError(f"queries {self.queries} is more than pairs {self.pairs}, and each key is asked once; lower it")
+            raise ValueError(f"queries {self.queries} is more than pairs {self.pairs}; lower it")
         return self
 
     @property
     def asked(self) -> int:
-        """Queries of an instance."""
+        """Keys that come again."""
         return self.pairs if self.queries is None else self.queries
 
     @property
@@ -58,7 +59,8 @@ class Mqar(Task):
     def draw(self, random: Random) -> Instance:
         keys = random.sample(KEYS[: self.keys], self.pairs)
         values = random.choices(VALUES[: self.values], k=self.pairs)
-        queries = random.sample(range(self.pairs), self.asked)
+        queries = random.sample(range(self.pairs), self.asked) * self.times
+        random.shuffle(queries)
         order = [*range(self.pairs), *queries]
         symbols = tuple(symbol for index in order for symbol in (keys[index], values[index]))
         places = range(2 * self.pairs + 1, len(symbols), 2)

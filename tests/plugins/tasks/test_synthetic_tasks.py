@@ -33,8 +33,8 @@ def inductions(draw: st.DrawFn) -> Induction:
 @st.composite
 def recalls(draw: st.DrawFn) -> Mqar:
     pairs = draw(st.integers(1, 20))
-    queries = draw(st.none() | st.integers(1, pairs))
-    return Mqar(pairs=pairs, queries=queries, keys=draw(st.integers(pairs, 36)), values=draw(st.integers(2, 26)))
+    queries, times = draw(st.none() | st.integers(1, pairs)), draw(st.integers(1, 3))
+    return Mqar(pairs=pairs, queries=queries, times=times, keys=draw(st.integers(pairs, 36)), values=draw(st.integers(2, 26)))
 
 
 @st.composite
@@ -68,12 +68,13 @@ def test_an_induction_answer_is_what_followed_the_symbol_before_it_where_that_st
 def test_the_key_of_every_recall_query_stands_exactly_once_before_with_the_value_that_answers(task: Mqar, seed: int) -> None:
     symbols, answers = task.draw(Random(seed))
     asked = task.pairs if task.queries is None else task.queries
-    assert len(symbols) == 2 * (task.pairs + asked) and len(answers) == asked
-    assert [answer.place for answer in answers] == list(range(2 * task.pairs + 1, len(symbols), 2))
+    first, again = 2 * task.pairs, Counter(symbols[2 * task.pairs :: 2])
+    assert len(symbols) == first + 2 * asked * task.times and len(again) == asked and set(again.values()) == {task.times}
+    assert [answer.place for answer in answers] == list(range(first + 1, len(symbols), 2))
     for place, distance, _ in answers:
         key = symbols[place - 1]
-        assert symbols[: place - 1].count(key) == 1
-        assert symbols[symbols.index(key) + 1] == symbols[place] == symbols[place - distance]
+        assert symbols[:first].count(key) == 1 and (task.times > 1 or symbols[: place - 1].count(key) == 1)
+        assert symbols[symbols.index(key) + 1] == symbols[place] and symbols.index(key) + 1 == place - distance
     assert set(symbols[::2]) <= set(string.ascii_lowercase + string.digits) and set(symbols[1::2]) <= set(string.ascii_uppercase)
 
 
@@ -211,7 +212,7 @@ def test_a_longer_task_has_every_instance_of_the_longer_length(factor: int) -> N
         (lambda: Induction(length=8, shortest=9), "shortest 9 is more than length 8; lower it"),
         (lambda: Induction(length=8, pieces=4), "pieces 4 leaves no two symbols together in a run of 4"),
         (lambda: Mqar(pairs=27), "pairs 27 needs as many different keys, and there are 26; raise `keys`"),
-        (lambda: Mqar(pairs=4, queries=5), "queries 5 is more than pairs 4, and each key is asked once; lower it"),
+        (lambda: Mqar(pairs=4, queries=5), "queries 5 is more than pairs 4; lower it"),
         (lambda: Copying(length=3, shortest=4), "shortest 4 is more than length 3; lower it"),
         (lambda: Dyck(length=7), "length 7 is odd, and every bracket that opens is closed; make it even"),
         (lambda: Mqar(pairs=16).longer(2), "pairs 32 needs as many different keys"),
