@@ -30,6 +30,8 @@ from llmkit.train.signals import Interrupted
 WATCH_SECONDS = 0.2
 """How often a rank looks whether the worker that started it is still there. It must be gone before another worker's ranks have started."""
 
+BROKEN = ("error", "killed")
+
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -63,34 +65,54 @@ def _check(arm: str, spec: Spec, ranks: int) -> None:
 def train_on_ranks(spec: Spec, directory: Path, ranks: int, tell: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     """Train a spec into a run's directory on so many ranks; what the first of them measured.
 
-    Raises what `train` raises. Where a rank is killed this process ends as it did: whoever runs cells knows what to do about that.
+    Raises what `train` raises. Where a rank dies the others meet an error of the connection, which is nobody's mistake: ranks that end so
+    are tried once more, from the last checkpoint.
     """
+    told, code = _launched(spec, directory, ranks, tell)
+    if told["is"] in BROKEN:
+        tell(
+            {
+                "is": "warning",
+                "text": f"ranks of {directory.parent.name} {directory.name} broke off and are tried once more: {told['text']}",
+            }
+        )
+        told, code = _launched(spec, directory, ranks, tell)
+    return _took(told, code)
+
+
+def _launched(spec: Spec, directory: Path, ranks: int, tell: Callable[[dict[str, Any]], None]) -> tuple[dict[str, Any], int]:
+    """What the first rank left, and its exit code."""
     with tempfile.TemporaryDirectory(prefix="llmkit-ranks-") as place:
         order, outcome = Path(place) / "order.json", Path(place) / "outcome.json"
         order.write_text(json.dumps({"spec": spec.model_dump(mode="json"), "out": str(directory)}), encoding="utf-8")
         code = launch([str(order), str(outcome)], ranks, "llmkit.ablate.ranks")
-        told = json.loads(outcome.read_text(encoding="utf-8")) if outcome.exists() else {}
+        told = json.loads(outcome.read_text(encoding="utf-8")) if outcome.exists() else _untold(code)
     for text in told.pop("warnings", ()):
         tell({"is": "warning", "text": text})
-    return _took(told, code)
+    return told, code
+
+
+def _untold(code: int) -> dict[str, Any]:
+    """What became of ranks of which the first left nothing."""
+    if code in STOPPED:
+        return {"is": "stopped", "text": "stopped before the first step"}
+    return {"is": "killed", "text": f"a rank ended with exit code {code}"}
 
 
 def _took(told: dict[str, Any], code: int) -> dict[str, Any]:
     """What a cell's ranks measured, or the exception that they met."""
     from llmkit.train.recovery import Diverged
 
-    kind = told.pop("is", "stopped" if code in STOPPED else "killed")
+    kind = told.pop("is")
     if kind == "trained":
         return told
     if kind == "diverged":
         raise Diverged(told["text"])
     if kind == "mistake":
         raise UserError(told["text"])
-    if kind == "error":
-        raise RuntimeError(f"{told['text']} (on the first of its ranks)")
     if kind == "stopped":
-        raise Interrupted(told.get("text", "stopped before the first step"), code)
-    raise SystemExit(code)
+        raise Interrupted(told["text"], code)
+    raise RuntimeError(f"{told['text']} (on {'the first of ' * (kind == 'error')}its ranks, twice)")
 
 
 def main() -> int:

@@ -42,6 +42,9 @@ SHORT = Path("/tmp")
 PLACES = "llmkit-ray-"
 """How their directories' names begin."""
 
+ANSWER_SECONDS = 10.0
+"""How long a cluster may take to answer at all."""
+
 TELL_SECONDS = 1.0
 """How often the files of cells that run are asked how far they are."""
 
@@ -174,13 +177,11 @@ class RayCells:
         quiet = {"logging_level": "ERROR", "log_to_driver": False}
         with _handlers_kept():
             if os.environ.get("RAY_ADDRESS", "local") != "local":
+                _check_address(os.environ["RAY_ADDRESS"])
                 try:
                     self._ray.init(**quiet)
                 except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise UserError(
-                        f"no Ray cluster answers at RAY_ADDRESS {os.environ['RAY_ADDRESS']!r}: {error}; start one (`ray start --head`), "
-                        "or unset RAY_ADDRESS for a Ray of this machine alone"
-                    ) from None
+                    raise UserError(_unanswered(error)) from None
                 return
             self._place = Place()
             own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
@@ -237,6 +238,24 @@ class Place:
         """Leave nothing."""
         _clear(_lock_of(self.path))
         self._lock.release()
+
+
+def _check_address(address: str) -> None:
+    """`UserError` where nobody listens: Ray itself asks for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise UserError(_unanswered(error)) from None
+
+
+def _unanswered(error: Exception) -> str:
+    return (
+        f"no Ray cluster answers at RAY_ADDRESS {os.environ['RAY_ADDRESS']!r}: {error}; start one (`ray start --head`), or unset "
+        "RAY_ADDRESS for a Ray of this machine alone"
+    )
 
 
 def _lock_of(place: Path) -> Path:

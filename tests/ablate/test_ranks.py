@@ -6,7 +6,7 @@ import pytest
 from small_study import cell, small_spec, small_study
 
 from llmkit.ablate.cells import ENDING, read_json
-from llmkit.ablate.ranks import check_ranks_of, ranks_of
+from llmkit.ablate.ranks import check_ranks_of, ranks_of, train_on_ranks
 from llmkit.ablate.run import run_study
 from llmkit.ablate.study import load_study
 from llmkit.ablate.worker import run_cells
@@ -47,3 +47,13 @@ def test_ranks_that_diverge_are_a_result_of_the_cell_and_not_of_its_processes(tm
     assert run_cells([one], tmp_path, catalog(), [].append, processes=2)
     told = read_json(tmp_path / one.directory / ENDING)
     assert told["ending"] == "diverged" and "lower train.optimizer.lr" in told["reason"]
+
+
+def test_ranks_that_break_off_are_tried_once_more_and_are_a_crash_then(tmp_path, monkeypatch):
+    (tmp_path / "cell").mkdir()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "filelock.py").write_text("raise ImportError('no locks today')")
+    told: list[dict] = []
+    with pytest.raises(RuntimeError, match=r"a rank ended with exit code 1 \(on its ranks, twice\)"):
+        train_on_ranks(load_spec(small_spec(tmp_path)), tmp_path / "cell", 2, told.append)
+    assert len(told) == 1 and "tried once more" in told[0]["text"]

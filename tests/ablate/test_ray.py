@@ -22,6 +22,7 @@ from llmkit.ablate.study import load_study
 from llmkit.ablate.worker import lock_of
 from llmkit.core.errors import UserError
 from llmkit.runtime import catalog
+from llmkit.train.launch import free_port
 from llmkit.train.signals import Interrupted, StopWish
 
 
@@ -70,6 +71,14 @@ def test_without_ray_the_command_says_what_to_install(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2 and "pip install 'llmkit[ray]'" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "study" / "study.yaml").exists()
+
+
+def test_a_cluster_that_does_not_answer_is_named_at_once(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="the extra 'ray' is not installed")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS .*ray start --head"):
+        RayCells(tmp_path, "", 1, [].append).__enter__()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
