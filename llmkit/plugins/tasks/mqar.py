@@ -21,10 +21,11 @@ class Mqar(Task):
         a N  k C  x C  7 Q | x C  7 Q  a N  k C        answers: the values of the second part
 
     Keys (a-z, 0-9) differ from each other and from values (A-Z), which may recur. Each query's key stands exactly once in the pairs and
-    in no earlier query; queries come in random order.
+    in no earlier query, unless each is asked several `times`; queries come in random order.
 
     Chance is 1 / values. Who knows which values the pairs have, but not whose they are, gets about 1 / pairs, and, crossing out what
-    was asked already, (1/P + 1/(P-1) + ... + 1/(P-Q+1)) / Q of P pairs and Q queries: 0.34 of 8 and 8, 0.21 of 16 and 16.
+    was asked already, (1/P + 1/(P-1) + ... + 1/(P-Q+1)) / Q of P pairs and Q queries: 0.34 of 8 and 8, 0.21 of 16 and 16,
+    and more the fewer values there are, for then some recur. Asked several times, nothing can be crossed out.
     """
 
     pairs: PositiveInt = Field(8, description="pairs of a key and its value, at most")
