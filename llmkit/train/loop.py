@@ -293,16 +293,7 @@ class Trainer:
         found = self._evaluate(None)
         if self.spec.train.sample_every is not None:
             self._sample()
-        result: dict[str, Any] = {
-            "run": str(self.directory.root),
-            "step": self.done.step,
-            "tokens": self.done.tokens,
-            "train_loss": self.done.loss,
-            **found,
-            "spikes": {"found": self.guard.found, "skipped": self.guard.skipped, "rollbacks": self.guard.rollbacks},
-            "tokens_per_second": speed,
-            "resumed_from": resumed,
-        }
+        result = self.done.result(self.directory, found, self.guard, speed, resumed=resumed)
         if self.accelerator.is_main_process:
             self.directory.record_result(result)
         self.accelerator.wait_for_everyone()

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 LINES = 20
 """How many plain lines tell a whole run where there is no terminal."""
@@ -36,8 +36,14 @@ class Silent:
     def step(self, row: dict[str, Any], total: int) -> None: ...
 
 
-class Screen:
-    """Writes to a console. Use it in a `with`, so that the terminal is left clean however the run ends."""
+class Terminal:
+    """A console with a bar where it is a terminal. Use it in a `with`, so that it is left clean however the work ends.
+
+    counted  what the bar counts; `columns` stand behind its words
+    """
+
+    counted: str
+    columns: tuple[ProgressColumn, ...] = ()
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -47,7 +53,7 @@ class Screen:
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
-            columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+            columns = (TextColumn(self.counted), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), *self.columns)
             self._bar = Progress(*columns, console=self.console, transient=True)
         return self
 
@@ -63,12 +69,30 @@ class Screen:
             self._stage = stage
             self.say(f"preparing data: {stage}")
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether `move` shows anything."""
+        return self._bar is not None
+
+    def move(self, done: int, total: int, words: str) -> None:
+        """How far the bar is, which begins with the first call."""
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total)
+        self._bar.update(self._task, completed=done, total=total, description=words)
+
+
+class Screen(Terminal):
+    """A run's steps: a bar on a terminal, some lines elsewhere."""
+
+    counted = "step"
+    columns = (TimeRemainingColumn(),)
+
     def step(self, row: dict[str, Any], total: int) -> None:
-        if self._bar is not None:
-            if self._task is None:
-                self._bar.start()
-                self._task = self._bar.add_task("", total=total)
-            self._bar.update(self._task, completed=row["step"], description=_words(row))
+        if self.has_bar:
+            self.move(row["step"], total, _words(row))
         elif row["step"] % max(total // LINES, 1) == 0 or row["step"] == total:
             left = (total - row["step"]) * row["seconds"]
             self.say(f"step {row['step']}/{total}  {_words(row)}  lr {row['learning_rate']:.2e}  {clock(left)} left")

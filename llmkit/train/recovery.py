@@ -5,7 +5,7 @@ Two laws. Nothing but the checkpoint decides how a run goes on. Whatever happens
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,19 @@ class Progressed:
     step: int = 0
     tokens: int = 0
     loss: float | None = None
+
+    def result(self, run: RunDirectory, found: Mapping[str, Any], guard: Guard, speed: float | None, resumed: int | None) -> dict[str, Any]:
+        """What `llmkit train --json` prints of a run that is at its end. `found`: its last evaluation; `speed`: tokens a second."""
+        return {
+            "run": str(run.root),
+            "step": self.step,
+            "tokens": self.tokens,
+            "train_loss": self.loss,
+            **found,
+            "spikes": {"found": guard.found, "skipped": guard.skipped, "rollbacks": guard.rollbacks},
+            "tokens_per_second": speed,
+            "resumed_from": resumed,
+        }
 
 
 class Recovery:

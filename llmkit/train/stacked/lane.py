@@ -96,16 +96,7 @@ class Lane:
 
     def finish(self, speed: float) -> dict[str, Any]:
         """The run's result, which is recorded where it came to its end."""
-        result: dict[str, Any] = {
-            "run": str(self.directory.root),
-            "step": self.done.step,
-            "tokens": self.done.tokens,
-            "train_loss": self.done.loss,
-            **self.found,
-            "spikes": {"found": self.guard.found, "skipped": self.guard.skipped, "rollbacks": self.guard.rollbacks},
-            "tokens_per_second": speed,
-            "resumed_from": None,
-        }
+        result = self.done.result(self.directory, self.found, self.guard, speed, resumed=None)
         if self.diverged is not None:
             return result | {"diverged": self.diverged}
         self.directory.record_result(result)
