@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from llmkit.core.interfaces.attention import KVCache as KVCache
     from llmkit.core.interfaces.attention import attend as attend
     from llmkit.core.interfaces.attention import project as project
+    from llmkit.core.interfaces.deduplicator import Deduplicator as Deduplicator
+    from llmkit.core.interfaces.deduplicator import Resolution as Resolution
     from llmkit.core.interfaces.evaluator import Evaluator as Evaluator
+    from llmkit.core.interfaces.extractor import Extractor as Extractor
     from llmkit.core.interfaces.ffn import Aux as Aux
     from llmkit.core.interfaces.ffn import FeedForward as FeedForward
+    from llmkit.core.interfaces.filter import Drop as Drop
+    from llmkit.core.interfaces.filter import Filter as Filter
+    from llmkit.core.interfaces.filter import FilterParams as FilterParams
+    from llmkit.core.interfaces.filter import Limit as Limit
     from llmkit.core.interfaces.init import Init as Init
+    from llmkit.core.interfaces.mixer import Mixer as Mixer
     from llmkit.core.interfaces.norm import Norm as Norm
     from llmkit.core.interfaces.objective import Batch as Batch
     from llmkit.core.interfaces.objective import Loss as Loss
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from llmkit.core.interfaces.optimizer import Optimizer as Optimizer
     from llmkit.core.interfaces.position import Position as Position
     from llmkit.core.interfaces.schedule import Schedule as Schedule
+    from llmkit.core.interfaces.source import Broken as Broken
     from llmkit.core.interfaces.source import Document as Document
     from llmkit.core.interfaces.source import Source as Source
     from llmkit.core.interfaces.tokenizer import Tokenizer as Tokenizer
@@ -67,6 +76,15 @@ _PUBLIC = {
     "Evaluator": "llmkit.core.interfaces.evaluator",
     "Source": "llmkit.core.interfaces.source",
     "Document": "llmkit.core.interfaces.source",
+    "Broken": "llmkit.core.interfaces.source",
+    "Extractor": "llmkit.core.interfaces.extractor",
+    "Filter": "llmkit.core.interfaces.filter",
+    "FilterParams": "llmkit.core.interfaces.filter",
+    "Drop": "llmkit.core.interfaces.filter",
+    "Limit": "llmkit.core.interfaces.filter",
+    "Deduplicator": "llmkit.core.interfaces.deduplicator",
+    "Resolution": "llmkit.core.interfaces.deduplicator",
+    "Mixer": "llmkit.core.interfaces.mixer",
 }
 
 

@@ -25,6 +25,7 @@ BUILTINS = tuple(
     f"llmkit.plugins.{folder}.components"
     for folder in (
         "tokenizers", "positions", "attention", "norms", "ffn", "inits", "optimizers", "schedules", "objectives", "evals", "sources",
+        "extractors", "filters", "deduplicators", "mixers",
     )
 )  # fmt: skip
 

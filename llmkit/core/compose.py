@@ -23,7 +23,7 @@ from llmkit.core.problems import Place, Problem, SpecError, suggestion
 
 Source: TypeAlias = str | Path | Mapping[str, Any]
 
-EXCLUSIVE: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {("train",): (("steps", "tokens"),)}
+EXCLUSIVE: dict[tuple[str, ...], tuple[tuple[str, ...], ...]] = {("train",): (("steps", "tokens"),), ("data",): (("source", "sources"),)}
 """By the address of a mapping: groups of keys of which one layer may set one."""
 
 RECIPE = "recipe:"

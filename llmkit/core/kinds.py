@@ -19,6 +19,10 @@ class Kind(StrEnum):
     objective = "objective"
     evaluator = "evaluator"
     source = "source"
+    extractor = "extractor"
+    filter = "filter"
+    deduplicator = "deduplicator"
+    mixer = "mixer"
 
     @property
     def interface(self) -> str:
@@ -43,4 +47,8 @@ _INTERFACES = {
     Kind.objective: "llmkit.core.interfaces.objective:Objective",
     Kind.evaluator: "llmkit.core.interfaces.evaluator:Evaluator",
     Kind.source: "llmkit.core.interfaces.source:Source",
+    Kind.extractor: "llmkit.core.interfaces.extractor:Extractor",
+    Kind.filter: "llmkit.core.interfaces.filter:Filter",
+    Kind.deduplicator: "llmkit.core.interfaces.deduplicator:Deduplicator",
+    Kind.mixer: "llmkit.core.interfaces.mixer:Mixer",
 }

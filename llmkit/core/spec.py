@@ -88,10 +88,41 @@ class ModelSpec(Part):
 class DataSpec(Part):
     """Where the text comes from and how it is cut."""
 
-    source: Annotated[Chosen, Slot(Kind.source)] = Field(description="where documents come from")
-    validation: float = Field(0.05, gt=0, lt=1, description="part of the documents held out, chosen by a hash of their content")
+    source: Annotated[Chosen, Slot(Kind.source)] | None = Field(None, description="where documents come from; or give `sources`")
+    sources: dict[str, Annotated[Chosen, Slot(Kind.source)]] | None = Field(
+        None, description="named sources, read in this order; instead of `source`", min_length=1
+    )
+    extractor: Annotated[Chosen, Slot(Kind.extractor)] = Field(description="what makes text of pages of HTML, where a source yields them")
+    filters: dict[str, Annotated[Chosen, Slot(Kind.filter)]] = Field(
+        default_factory=dict, description="named filters, in the order in which documents meet them"
+    )
+    deduplicators: dict[str, Annotated[Chosen, Slot(Kind.deduplicator)]] = Field(
+        default_factory=dict, description="named deduplicators, one after another, on what the filters leave"
+    )
+    mixer: Annotated[Chosen, Slot(Kind.mixer)] | None = Field(
+        None, description="how much of each of `sources` is trained on; as much as there is unless given"
+    )
+    validation: float = Field(
+        0.05, gt=0, lt=1, description="part of the documents held out, chosen by a hash of their content as it was read; unless `holdout`"
+    )
+    holdout: Annotated[Chosen, Slot(Kind.source)] | None = Field(
+        None,
+        description="the text that is held out, instead of a part of the source: it is not filtered, and so the same for every cleaning",
+    )
+    shuffle_documents: bool = Field(
+        False, description="whether documents are put in a random order before they are packed; sequences are always read in one"
+    )
     mask_documents: bool = Field(False, description="whether packed documents are hidden from each other")
-    cache: str = Field("~/.cache/llmkit", description="directory of prepared tokenizers and token files")
+    cache: str = Field("~/.cache/llmkit", description="directory of prepared text, tokenizers and token files")
+
+    @property
+    def named_sources(self) -> dict[str, Chosen]:
+        """Every source by its name; the only one by that of its type."""
+        if self.sources is not None:
+            return self.sources
+        if self.source is None:
+            raise ValueError("data has neither source nor sources")
+        return {self.source.type: self.source}
 
 
 class SpikesSpec(Part):

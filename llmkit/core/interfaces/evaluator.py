@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from llmkit.core.interfaces.source import Document
@@ -125,3 +125,10 @@ class Evaluator:
         needs documents and there are none.
         """
         raise NotImplementedError
+
+    def references(self) -> Iterator[Document]:
+        """The texts of its own items, questions with their answers, which must not be trained on: for decontamination.
+
+        Each with an id of its own. Nothing where it has no items of its own, which is so unless written.
+        """
+        return iter(())
