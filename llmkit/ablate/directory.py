@@ -31,8 +31,8 @@ from llmkit.core.filled import to_yaml
 from llmkit.core.manifest import hardware
 from llmkit.core.spec import Spec
 from llmkit.data.cache import key_of
+from llmkit.data.durable import told, write_whole
 from llmkit.runtime import load_spec
-from llmkit.train.durable import told, write_whole
 
 RESULTS = "results.json"
 RECORD = "record.json"

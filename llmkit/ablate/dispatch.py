@@ -14,7 +14,7 @@ from llmkit.ablate.cells import ENDING, CellPlan, order, state
 from llmkit.ablate.results import Cell
 from llmkit.ablate.workers import Executor, Report, Unit, units_of
 from llmkit.core.errors import UserError
-from llmkit.train.durable import write_whole
+from llmkit.data.durable import write_whole
 from llmkit.train.signals import Interrupted, StopWish
 
 LOOK_SECONDS = 0.2

@@ -25,7 +25,7 @@ from llmkit.ablate.study import Study, load_study
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.spec import Spec
-from llmkit.train.durable import told, write_whole
+from llmkit.data.durable import told, write_whole
 
 Salt = Literal["init", "data", "both"]
 

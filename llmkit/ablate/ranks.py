@@ -21,9 +21,9 @@ from typing import Any
 
 from llmkit.core.errors import UserError
 from llmkit.core.spec import Spec
+from llmkit.data.durable import write_whole
 from llmkit.runtime import catalog as installed
 from llmkit.runtime import load_spec
-from llmkit.train.durable import write_whole
 from llmkit.train.launch import launch
 from llmkit.train.signals import Interrupted
 

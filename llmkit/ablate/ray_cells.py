@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from llmkit.ablate.workers import PATIENCE_SECONDS, Report, Unit, default_workers, order_of, threads_each, usable_cores
 from llmkit.core.errors import UserError
-from llmkit.train.durable import told
+from llmkit.data.durable import told
 from llmkit.train.rows import steps_told
 
 SAME = ("llmkit", "torch")

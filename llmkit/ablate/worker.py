@@ -31,8 +31,8 @@ from llmkit.ablate.memory import PeakMemory
 from llmkit.ablate.ranks import ranks_of, train_on_ranks
 from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
+from llmkit.data.durable import remove, write_whole
 from llmkit.runtime import catalog as installed
-from llmkit.train.durable import remove, write_whole
 from llmkit.train.evaluation import Evaluating, chosen_evaluators
 from llmkit.train.loop import train
 from llmkit.train.progress import Silent

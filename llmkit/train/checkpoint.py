@@ -28,7 +28,7 @@ from llmkit.core.errors import UserError
 from llmkit.core.interfaces.optimizer import NamedParameter
 from llmkit.core.spec import Spec
 from llmkit.data.cache import checksum, flush
-from llmkit.train.durable import draft_of, is_draft, remove, take_name, told, write_flushed
+from llmkit.data.durable import draft_of, is_draft, remove, take_name, told, write_flushed
 from llmkit.train.keep import KeepRule
 from llmkit.train.tensor_file import write_tensors
 

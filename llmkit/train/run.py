@@ -19,13 +19,13 @@ from llmkit.core.filled import filled, to_yaml
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.core.manifest import revisions
 from llmkit.core.spec import Spec
+from llmkit.data.durable import copy_whole, is_draft, shorten, told, write_whole
 from llmkit.model.build import build
 from llmkit.model.decoder import Decoder
 from llmkit.runtime import catalog as installed
 from llmkit.runtime import load_spec
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train.checkpoint import Checkpoint, earlier_names
-from llmkit.train.durable import copy_whole, is_draft, shorten, told, write_whole
 from llmkit.train.lock import LOCK, alone
 from llmkit.train.record import manifest_of
 from llmkit.train.rows import RowFiles, end_of, end_of_first, rows_of

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmkit.ablate.report import latex, markdown, page, spreadsheet
 from llmkit.ablate.results import StudyResult
-from llmkit.train.durable import told, write_whole
+from llmkit.data.durable import told, write_whole
 
 
 def write_report(result: StudyResult, directory: Path) -> list[Path]:

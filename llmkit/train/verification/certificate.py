@@ -13,9 +13,9 @@ from llmkit.core.catalog import Catalog
 from llmkit.core.errors import UserError
 from llmkit.core.manifest import manifest
 from llmkit.core.spec import Spec
+from llmkit.data.durable import write_whole
 from llmkit.runtime import catalog as installed
 from llmkit.train import world
-from llmkit.train.durable import write_whole
 from llmkit.train.record import resolved
 from llmkit.train.verification import runs
 from llmkit.train.verification.comparison import ANY_NUMBER, Compared, Tolerance, compare, tensor_digests

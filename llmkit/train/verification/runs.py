@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from llmkit.core.errors import UserError
 from llmkit.core.filled import filled, to_yaml
 from llmkit.core.spec import ParallelSpec, Spec
+from llmkit.data.durable import write_whole
 from llmkit.train import checkpoint as checkpoints
 from llmkit.train import world
-from llmkit.train.durable import write_whole
 from llmkit.train.progress import Silent
 from llmkit.train.run import RunDirectory
 from llmkit.train.verification import children
