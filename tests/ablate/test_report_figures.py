@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import re
-from itertools import pairwise
-from xml.etree.ElementTree import Element
-
 import numpy as np
 import pytest
 import report_examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_examples import alone, judged
+from report_pages import points
 
 from llmkit.ablate.report import curves, paired, pareto
-from llmkit.ablate.report.frame import WIDTH, Drawing, Scale, dash, ink, spaced, tick_labels, typical
 from llmkit.ablate.results import ArmResult, Cell, Judgement, StudyResult
+from llmkit.typeset.frame import WIDTH, Drawing
 
 STUDIES = ("whole", "sequential", "table_only", "baseline_only", "nothing_yet", "hostile", "many")
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|nan|inf")
 values = st.floats(-1e6, 1e6, allow_subnormal=False)
 
 
@@ -100,37 +95,6 @@ def test_of_many_arms_only_the_frontier_and_the_baseline_are_named() -> None:
     assert len(list(drawing.picture.iter("circle"))) == 24
 
 
-@given(values, values)
-def test_ticks_are_round_and_on_the_scale(one: float, other: float) -> None:
-    scale = Scale.around([one, other], 0, 300)
-    ticks = scale.ticks()
-    assert 3 <= len(ticks) <= 12
-    assert all(scale.low - 1e-9 * abs(scale.low) <= tick <= scale.high + 1e-9 * abs(scale.high) for tick in ticks)
-    step = ticks[1] - ticks[0]
-    assert f"{step:.0e}"[0] in "125"
-    assert all(math.isclose(b - a, step, rel_tol=1e-6, abs_tol=1e-9 * max(abs(a), abs(b))) for a, b in pairwise(ticks))
-    assert len(set(tick_labels(ticks))) == len(ticks)
-
-
-@given(st.lists(st.floats(20, 260), min_size=1, max_size=15))
-def test_labels_keep_their_order_and_their_distance(places: list[float]) -> None:
-    found = spaced(places, 20, 260, gap=13)
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    assert all(found[b] - found[a] >= 13 - 1e-9 for a, b in pairwise(order))
-    assert all(20 - 1e-9 <= place <= 260 + 1e-9 for place in found)
-
-
-def test_thirty_five_arms_are_told_apart_by_colour_and_dash() -> None:
-    assert len({(ink(place), dash(place)) for place in range(1, 36)}) == 35
-    assert len({dash(place) for place in range(1, 8)}) == 7, "in print, dashes alone must do"
-
-
-def test_a_scale_leaves_out_only_what_is_many_times_the_median() -> None:
-    assert typical([1.0, 1.1, 0.9, 50.0]) == 1.1
-    assert typical([1.0, 2.0, 3.0]) == 3.0
-    assert typical([0.0]) == 0.0
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_data_make_a_figure_fail(data: st.DataObject) -> None:
@@ -161,36 +125,3 @@ def studies(draw: st.DrawFn) -> StudyResult:
         with np.errstate(all="ignore"):
             arms.append(ArmResult(name=name, parameters=cost, cells=ran, judgement=found))
     return StudyResult(study="any", hash="0", baseline="arm0", metric="m", equivalence=draw(st.sampled_from([None, 0.1])), arms=arms)
-
-
-def points(picture: Element) -> list[tuple[float, float]]:
-    """All places that the drawing names; of relative steps, those that they lead to."""
-    found = []
-    for part in picture.iter():
-        if part.tag in ("circle", "text"):
-            x, y = ("cx", "cy") if part.tag == "circle" else ("x", "y")
-            found.append((float(part.get(x, "nan")), float(part.get(y, "nan"))))
-        if part.tag == "rect":
-            x, y, width, height = (float(part.get(key, "nan")) for key in ("x", "y", "width", "height"))
-            found += [(x, y), (x + width, y + height)]
-            assert width >= 0 and height >= 0
-        if part.tag == "path":
-            found += walked(part.get("d", ""))
-    assert all(math.isfinite(x) and math.isfinite(y) for x, y in found)
-    return found
-
-
-def walked(commands: str) -> list[tuple[float, float]]:
-    x = y = 0.0
-    found = []
-    for command, rest in re.findall(r"([MLHVlvm])([^MLHVlvmZ]*)", commands):
-        numbers = [float(number) for number in NUMBER.findall(rest)]
-        if command in "HVv":
-            for number in numbers:
-                x, y = (number, y) if command == "H" else (x, number) if command == "V" else (x, y + number)
-                found.append((x, y))
-            continue
-        for right, down in zip(numbers[::2], numbers[1::2], strict=True):
-            x, y = (x + right, y + down) if command in "lm" else (right, down)
-            found.append((x, y))
-    return found

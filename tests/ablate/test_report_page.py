@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import report_browser
 import report_examples
 from report_browser import Browser
 from report_examples import HOSTILE
+from report_pages import CONTRAST, OVERLAPS, Read
 
 from llmkit.ablate.report import write_report
-from llmkit.ablate.report.digits import between, measured, probability, quantity
 from llmkit.ablate.report.page import page
 from llmkit.ablate.report.words import ordered
+from llmkit.typeset.digits import between, measured, probability, quantity
 
 STUDIES = ("whole", "sequential", "table_only", "baseline_only", "nothing_yet", "hostile", "many")
-VOID = frozenset({"meta", "link", "br", "wbr", "img", "input", "hr"})
-
-
-class Tag(NamedTuple):
-    name: str
-    attributes: dict[str, str]
-    within: tuple[str, ...]
-
-
-class Read(HTMLParser):
-    """A page as a parser reads it: its tags, and its text by the tags that it is in."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[Tag] = []
-        self.texts: list[tuple[tuple[str, ...], str]] = []
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(Tag(tag, {key: value or "" for key, value in attrs}, tuple(self._open)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag, "a tag is closed that is not the innermost"
-
-    def handle_data(self, data: str) -> None:
-        self.texts.append((tuple(self._open), data))
-
-    def inside(self, tag: str) -> list[str]:
-        return [text for within, text in self.texts if tag in within]
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -167,44 +132,12 @@ def test_a_browser_shows_it_without_errors_requests_or_sideways_scrolling(browse
     assert [request for request in browser.requests() if not request.startswith("data:")] == [file.resolve().as_uri()]
 
 
-OVERLAPS = """
-(() => [...document.querySelectorAll('svg')].flatMap(svg => {
-  const texts = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBoundingClientRect()]);
-  const frame = document.documentElement.clientWidth, found = [];
-  texts.forEach(([one, a], place) => {
-    if (a.left < -1 || a.right > frame + 1) found.push(one + ' leaves the page');
-    texts.slice(place + 1).forEach(([other, b]) => {
-      const across = Math.min(a.right, b.right) - Math.max(a.left, b.left), down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (across > 1 && down > 3) found.push(one + ' on ' + other);
-    });
-  });
-  return found;
-}))()
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("name", ["whole", "sequential", "table_only", "hostile", "many"])
 def test_no_label_of_a_figure_covers_another(browser: Browser, name: str, width: int, tmp_path: Path) -> None:
     browser.open(write_report(getattr(report_examples, name)(), tmp_path)[0], width)
     assert browser.value(OVERLAPS) == []
-
-
-CONTRAST = """
-(() => {
-  const linear = part => part <= .03928 ? part / 12.92 : ((part + .055) / 1.055) ** 2.4;
-  const light = colour => {
-    const [red, green, blue] = colour.match(/[\\d.]+/g).map(part => linear(part / 255));
-    return .2126 * red + .7152 * green + .0722 * blue;
-  };
-  const ground = light(getComputedStyle(document.body).backgroundColor);
-  return Math.min(...[...document.querySelectorAll('p, td, th, td span, dt, dd, figcaption, svg text')].map(part => {
-    const style = getComputedStyle(part), ink = light(part instanceof SVGElement ? style.fill : style.color);
-    return (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05);
-  }));
-})()
-"""
 
 
 @pytest.mark.slow

@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from llmkit.ablate.report.digits import MINUS, between, probability, quantity
 from llmkit.ablate.report.words import difference_words, head_of, mean_words
 from llmkit.ablate.results import ArmResult, StudyResult
-
-
-class Entry(NamedTuple):
-    """What an arm has in a column; both empty where it has nothing."""
-
-    text: str
-    note: str = ""
+from llmkit.typeset.digits import MINUS, between, probability, quantity
+from llmkit.typeset.table import Entry
 
 
 class Column(NamedTuple):

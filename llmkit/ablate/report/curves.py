@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report.digits import measured, quantity
-from llmkit.ablate.report.frame import (
+from llmkit.ablate.report.words import axis_of, ordered
+from llmkit.ablate.results import ArmResult, StudyResult
+from llmkit.typeset.digits import measured, quantity
+from llmkit.typeset.frame import (
     LETTER,
     LINE,
     WIDTH,
@@ -23,9 +25,7 @@ from llmkit.ablate.report.frame import (
     spaced,
     typical,
 )
-from llmkit.ablate.report.markup import node
-from llmkit.ablate.report.words import axis_of, ordered
-from llmkit.ablate.results import ArmResult, StudyResult
+from llmkit.typeset.markup import node
 
 START = 0.08
 """The part of the tokens after which a value decides how high the figure reaches: what is before falls too steeply to be read."""

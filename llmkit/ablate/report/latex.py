@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from llmkit.ablate.report import tables
-from llmkit.ablate.report.tables import NUMBER, Row
-from llmkit.ablate.report.words import Named, direction_of, method, metric_of, summary
+from llmkit.ablate.report.words import direction_of, method, metric_of, summary
 from llmkit.ablate.results import StudyResult
+from llmkit.typeset.sentence import Named
+from llmkit.typeset.table import NUMBER, Row
 
 ESCAPES = str.maketrans(
     {

@@ -1,19 +1,16 @@
-"""The page: one file that loads nothing, laid out like a paper's ablation table and read without scripts."""
+"""The page: laid out like a paper's ablation table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report import curves, folding, paired, pareto, tables
-from llmkit.ablate.report.frame import Drawing
-from llmkit.ablate.report.markup import node, serialized
-from llmkit.ablate.report.style import STYLE
-from llmkit.ablate.report.words import Named, Sentence, baseline_of, byline, method, progress_words, summary
+from llmkit.ablate.report import curves, paired, pareto, tables
+from llmkit.ablate.report.words import baseline_of, byline, method, progress_words, summary
 from llmkit.ablate.results import StudyResult
-
-NOTHING_LOADED = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""The browser itself is told to load nothing."""
+from llmkit.typeset import folding
+from llmkit.typeset.markup import node
+from llmkit.typeset.page import document, figures, section, sentences
 
 
 def page(result: StudyResult) -> str:
@@ -23,31 +20,20 @@ def page(result: StudyResult) -> str:
     main = node(
         "main",
         _head(result),
-        _section("Results", "results-section", folding.drawn(tables.results(result), 1, result.baseline), _method(result)),
-        _section("Figures", "figures-section", _figures(drawings)),
-        [_section(table.title, table.key, folding.drawn(table, number, result.baseline)) for number, table in others],
+        section("Results", "results-section", folding.drawn(tables.results(result), 1, result.baseline), _method(result)),
+        section("Figures", "figures-section", figures(drawings)),
+        [section(table.title, table.key, folding.drawn(table, number, result.baseline)) for number, table in others],
         _provenance(result),
     )
-    head = node(
-        "head",
-        node("meta", charset="utf-8"),
-        node("meta", http_equiv="Content-Security-Policy", content=NOTHING_LOADED),
-        node("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        node("meta", name="generator", content=f"llmkit {result.llmkit}".strip()),
-        node("link", rel="icon", href="data:,"),
-        node("title", f"{result.study}: ablation"),
-        node("style", STYLE),
-    )
-    return "<!doctype html>\n" + serialized(node("html", head, node("body", main), lang="en"))
+    return document(f"{result.study}: ablation", main, llmkit=result.llmkit)
 
 
 def _head(result: StudyResult) -> Element:
-    told = [piece for sentence in summary(result) for piece in (*_fragments(sentence), " ")]
     return node(
         "header",
         node("h1", result.study),
         node("p", byline(result), class_="byline"),
-        node("p", told, class_="abstract"),
+        node("p", sentences(summary(result)), class_="abstract"),
         _notices(result),
     )
 
@@ -67,33 +53,11 @@ def _notices(result: StudyResult) -> Iterator[Element]:
         yield node("p", node("b", "Warning: "), warning, class_="notice")
 
 
-def _fragments(sentence: Sentence) -> Iterator[Element | str]:
-    for piece in sentence:
-        yield node("strong", piece) if isinstance(piece, Named) else piece
-
-
-def _section(title: str, key: str, *parts: Element) -> Element:
-    return node("section", node("h2", title, id=f"{key}-title"), *parts, id=key, aria_labelledby=f"{key}-title")
-
-
 def _method(result: StudyResult) -> Element:
     return node("p", " ".join(method(result)), class_="note")
-
-
-def _figures(drawings: Sequence[Drawing]) -> Element:
-    number = 0
-    figures = []
-    for drawing in drawings:
-        if drawing.picture is None:
-            figures.append(node("p", node("b", f"{drawing.title}. "), drawing.caption, class_="note"))
-            continue
-        number += 1
-        caption = node("figcaption", node("b", f"Figure {number}. {drawing.title}. "), drawing.caption)
-        figures.append(node("figure", drawing.picture, caption, id=f"figure-{drawing.key}"))
-    return node("div", figures, class_="figures")
 
 
 def _provenance(result: StudyResult) -> Element:
     told = [part for key, value in tables.provenance(result) for part in (node("dt", key), node("dd", value))]
     command = [node("p", "The command that reproduces it:"), node("pre", node("code", result.command))] if result.command else []
-    return _section("How to reproduce it", "provenance", *command, node("dl", told))
+    return section("How to reproduce it", "provenance", *command, node("dl", told))

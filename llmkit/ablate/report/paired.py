@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report.digits import MINUS, between, measured
-from llmkit.ablate.report.frame import LETTER, UNDER, WIDTH, Drawing, Scale, across_axis, ink, path, picture, shortened, typical
-from llmkit.ablate.report.markup import node
 from llmkit.ablate.report.words import compared, difference_words, interval_words, margin_words, ordered, unit_of
 from llmkit.ablate.report.words import paired as are_paired
 from llmkit.ablate.results import ArmResult, StudyResult
+from llmkit.typeset.digits import MINUS, between, measured
+from llmkit.typeset.frame import LETTER, UNDER, WIDTH, Drawing, Scale, across_axis, ink, path, picture, shortened, typical
+from llmkit.typeset.markup import node
 
 ROW = 46.0
 TOP = 14.0

@@ -7,11 +7,11 @@ from itertools import pairwise, product
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report.digits import quantity
-from llmkit.ablate.report.frame import LETTER, WIDTH, Drawing, Point, Scale, axes, ink, path, picture, shortened
-from llmkit.ablate.report.markup import node
 from llmkit.ablate.report.words import axis_of, mean_words, ordered
 from llmkit.ablate.results import ArmResult, StudyResult
+from llmkit.typeset.digits import quantity
+from llmkit.typeset.frame import LETTER, WIDTH, Drawing, Point, Scale, axes, ink, path, picture, shortened
+from llmkit.typeset.markup import node
 
 HEIGHT = 300.0
 LETTERS = 22

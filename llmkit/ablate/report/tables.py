@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from llmkit.ablate.report.columns import Entry, columns
-from llmkit.ablate.report.digits import ABSENT, count, duration, evidence, measured, probability, spread
+from llmkit.ablate.report.columns import columns
 from llmkit.ablate.report.words import (
     compared,
     difference_words,
@@ -20,40 +19,8 @@ from llmkit.ablate.report.words import (
     seeds_of,
 )
 from llmkit.ablate.results import ArmResult, Cell, Judgement, StudyResult
-
-PROSE = "prose"
-CODE = "code"
-ADDRESS = "address"
-NUMBER = "number"
-WORD = "word"
-
-
-class Head(NamedTuple):
-    """The head of a column: its words, the unit below them, what stands in the column, and a name to set it by."""
-
-    text: str
-    unit: str = ""
-    kind: str = NUMBER
-    key: str = ""
-
-
-class Row(NamedTuple):
-    """An arm, or one of several rows that belong to it."""
-
-    name: str
-    cells: list[Entry]
-    place: int = 0
-
-
-class Table(NamedTuple):
-    """A table of the report. `heads` does not have the column of names."""
-
-    key: str
-    title: str
-    names: str
-    heads: list[Head]
-    rows: list[Row]
-    note: str = ""
+from llmkit.typeset.digits import ABSENT, count, duration, evidence, measured, probability, spread
+from llmkit.typeset.table import ADDRESS, CODE, NUMBER, PROSE, WORD, Entry, Head, Row, Table
 
 
 def results(result: StudyResult) -> Table:
@@ -66,7 +33,7 @@ def results(result: StudyResult) -> Table:
         f"What each arm costs, and what it reached: mean ± standard deviation over the seeds; "
         f"in brackets the {interval_words(result)} of the {difference}."
     )
-    return Table("results", "What the arms cost, and what they reached", "arm", heads, rows, note)
+    return Table("results", "What the arms cost, and what they reached", "arm", heads, rows, note, anchor="arm")
 
 
 def others(result: StudyResult) -> list[Table]:
@@ -174,7 +141,9 @@ def runs(result: StudyResult) -> Table:
         for index, arm in enumerate(ordered(result))
         if (by_seed := {cell.seed: cell for cell in arm.cells})
     ]
-    return Table("runs", "Every run", "arm", [Head(f"seed {seed}") for seed in seeds], rows, "The metric at the end of training.")
+    return Table(
+        "runs", "Every run", "arm", [Head(f"seed {seed}") for seed in seeds], rows, "The metric at the end of training.", folds=False
+    )
 
 
 def ended(result: StudyResult) -> Table:

@@ -4,24 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from llmkit.ablate.report.digits import between, count, half_width, measured, percent, spread
 from llmkit.ablate.results import ArmResult, Cell, StudyResult
+from llmkit.typeset.digits import between, count, half_width, measured, percent, spread
+from llmkit.typeset.sentence import Named, Sentence, joined, many
 
 UNITS = {"val_bits_per_byte": "bits per byte", "val_loss": "nats per token"}
 METRICS = {"val_bits_per_byte": "validation bits per byte", "val_loss": "validation loss"}
 HEADS = {"val_bits_per_byte": ("bits per byte", "validation"), "val_loss": ("validation loss", "nats per token")}
 LISTED = 5
 """Arms that a sentence names before it only counts them."""
-
-
-class Named(str):
-    """The name of an arm within a sentence: each format sets it apart in its own way."""
-
-
-Sentence = list[str]
-"""Pieces of text, those that are names as `Named`."""
 
 
 def metric_of(result: StudyResult) -> str:
@@ -79,7 +72,7 @@ def seeds_of(result: StudyResult) -> list[int]:
 def byline(result: StudyResult) -> str:
     """The study in a line: how many arms and seeds, what was measured, and when."""
     arms = len(compared(result))
-    told = [f"{_many(arms, 'arm')} and a baseline", _many(len(seeds_of(result)), "seed"), f"{metric_of(result)}, {direction_of(result)}"]
+    told = [f"{many(arms, 'arm')} and a baseline", many(len(seeds_of(result)), "seed"), f"{metric_of(result)}, {direction_of(result)}"]
     return " · ".join([*told, result.created[:10]] if result.created else told)
 
 
@@ -136,10 +129,10 @@ def summary(result: StudyResult) -> list[Sentence]:
         Named(result.baseline),
         _over(result),
         ", ",
-        *_joined(decided or [["no arm is shown to be better or worse"]]),
+        *joined(decided or [["no arm is shown to be better or worse"]]),
         ".",
     ]
-    return [first, [*_joined(open_, "; ", "; "), "."]] if open_ else [first]
+    return [first, [*joined(open_, "; ", "; "), "."]] if open_ else [first]
 
 
 def method(result: StudyResult) -> list[str]:
@@ -197,9 +190,9 @@ def _over(result: StudyResult) -> str:
     shared = [len(arm.judgement.differences) for arm in compared(result) if arm.judgement.differences]
     if not shared:
         most = max(len(arm.judgement.seeds) for arm in result.arms)
-        return f" over {_many(most, 'seed')}" if most else ""
+        return f" over {many(most, 'seed')}" if most else ""
     low, high = min(shared), max(shared)
-    return f" over {_many(high, 'paired seed')}" if low == high else f" over {low} to {high} paired seeds"
+    return f" over {many(high, 'paired seed')}" if low == high else f" over {low} to {high} paired seeds"
 
 
 def _decided(word: str, arms: Sequence[ArmResult]) -> Sentence:
@@ -214,7 +207,7 @@ def _decided(word: str, arms: Sequence[ArmResult]) -> Sentence:
         if told and arm.worth is not None:
             told += f"; {arm.worth.words}"
         named.append([Named(arm.name), told + (")" if told else "")])
-    return [*_joined(named), f" {verb} {word}"]
+    return [*joined(named), f" {verb} {word}"]
 
 
 def _equivalent(result: StudyResult, arms: Sequence[ArmResult]) -> Sentence:
@@ -226,9 +219,9 @@ def _inconclusive(result: StudyResult, arms: Sequence[ArmResult]) -> Sentence:
     more = [(arm, arm.judgement.more_seeds) for arm in arms if arm.judgement.more_seeds]
     told: Sentence = [*_names(arms), f" {_be(arms)} inconclusive"]
     if len(arms) == 1 and more:
-        return [*told, f" (about {_many(more[0][1] or 0, 'more seed')} would settle it if that is the difference)"]
+        return [*told, f" (about {many(more[0][1] or 0, 'more seed')} would settle it if that is the difference)"]
     if more:
-        listed = _joined([[Named(arm.name), f" {count(seeds)}"] for arm, seeds in more[:LISTED]])
+        listed = joined([[Named(arm.name), f" {count(seeds)}"] for arm, seeds in more[:LISTED]])
         return [*told, " (more seeds that would settle it if that is the difference: ", *listed, ")"]
     return told
 
@@ -241,7 +234,7 @@ def _unstable(result: StudyResult, arms: Sequence[ArmResult]) -> Sentence:
     failed = {arm.name: [cell for cell in arm.cells if cell.ending in ("diverged", "crashed")] for arm in arms}
     told: Sentence = [*_names(arms), f" {_be(arms)} unstable"]
     if len(arms) == 1 and (cells := failed[arms[0].name]):
-        return [*told, f" ({len(cells)} of {_many(len(arms[0].cells), 'run')} did not finish)"]
+        return [*told, f" ({len(cells)} of {many(len(arms[0].cells), 'run')} did not finish)"]
     return told
 
 
@@ -257,22 +250,7 @@ def _names(arms: Sequence[ArmResult]) -> Sentence:
     named: list[Sentence] = [[Named(arm.name)] for arm in arms[:LISTED]]
     if len(arms) > LISTED:
         named.append([f"{len(arms) - LISTED} more"])
-    return _joined(named)
-
-
-def _joined(pieces: Iterable[Sentence], between: str = ", ", last: str = " and ") -> Sentence:
-    """An enumeration in English."""
-    whole: Sentence = []
-    pieces = list(pieces)
-    for index, piece in enumerate(pieces):
-        if index:
-            whole.append(last if index == len(pieces) - 1 else between)
-        whole += piece
-    return whole
-
-
-def _many(number: int, thing: str) -> str:
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
+    return joined(named)
 
 
 def _given(number: float) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.ablate.report.digits import MINUS, NARROW, between, count, duration, evidence, measured, percent, probability, quantity, spread
+from llmkit.typeset.digits import MINUS, NARROW, between, count, duration, evidence, measured, percent, probability, quantity, spread
 
 numbers = st.floats(-1e12, 1e12, allow_subnormal=False)
 uncertainties = st.floats(1e-7, 1e6)

@@ -1,4 +1,4 @@
-"""Elements of the page and its figures. What is written is escaped by the serializer, so that no name of an arm can forget it."""
+"""Elements of the page and its figures. What is written is escaped by the serializer, so that nobody can forget it."""
 
 from __future__ import annotations
 

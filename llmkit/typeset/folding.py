@@ -1,4 +1,4 @@
-"""A table of the report as HTML: one that scrolls in a box of its own on a screen, and that a phone folds into cards, one an arm."""
+"""A table of the report as HTML: one that scrolls in a box of its own on a screen, and that a phone folds into cards, one a row."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from itertools import groupby
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report.columns import Entry
-from llmkit.ablate.report.markup import node
-from llmkit.ablate.report.tables import Head, Row, Table
-
-UNFOLDED = frozenset({"runs"})
-"""Tables of short numbers, which a phone scrolls rather than folds."""
+from llmkit.typeset.markup import node
+from llmkit.typeset.table import Entry, Head, Row, Table
 
 WORDS = frozenset({"better", "worse", "equivalent", "inconclusive", "confounded", "unstable", "diverged", "crashed"})
 """What is set in a colour of its own, and by its weight or slope where there is none."""
 
 
-def drawn(table: Table, number: int, baseline: str) -> Element:
-    """The table under its caption. Its roles are written out, since a browser forgets them where the style changes what a row is."""
+def drawn(table: Table, number: int, baseline: str | None = None) -> Element:
+    """The table under its caption. Its roles are written out, since a browser forgets them where the style changes what a row is.
+
+    baseline  the row that the others are compared with
+    """
     label = f"{table.key}-caption"
     heads = [node("th", table.names, scope="col", role="columnheader"), *map(_head, table.heads)]
     rows: list[Element] = []
@@ -33,7 +32,7 @@ def drawn(table: Table, number: int, baseline: str) -> Element:
         aria_describedby=label,
         class_=table.key,
     )
-    kind = "scroll" if table.key in UNFOLDED else "scroll cards"
+    kind = "scroll cards" if table.folds else "scroll"
     return node(
         "div",
         node("p", node("b", f"Table {number}. "), table.note, class_="caption", id=label),
@@ -58,16 +57,15 @@ def _group(table: Table, rows: Sequence[Row], is_baseline: bool) -> list[Element
 
 
 def _name(table: Table, row: Row, rows: int, is_baseline: bool) -> Element:
-    """An arm's name. In the table of results it can be linked to, and the baseline's says what it is."""
-    among_results = table.key == "results"
+    """A row's name. Where it can be linked to, the baseline's says what it is."""
     return node(
         "th",
         row.name,
-        node("span", "baseline", class_="second") if among_results and is_baseline else None,
+        node("span", "baseline", class_="second") if table.anchor and is_baseline else None,
         scope="row" if rows == 1 else "rowgroup",
         role="rowheader",
         rowspan=rows if rows > 1 else None,
-        id=f"arm-{row.place}" if among_results else None,
+        id=f"{table.anchor}-{row.place}" if table.anchor else None,
     )
 
 

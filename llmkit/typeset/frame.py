@@ -10,8 +10,8 @@ from statistics import median
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
-from llmkit.ablate.report.digits import NARROW, PREFIXES, signed_fixed
-from llmkit.ablate.report.markup import Child, node
+from llmkit.typeset.digits import NARROW, PREFIXES, signed_fixed
+from llmkit.typeset.markup import Child, node
 
 Point = tuple[float, float]
 
@@ -118,7 +118,7 @@ def spaced(places: Sequence[float], low: float, high: float, gap: float = LINE) 
 
 
 def shortened(name: str, letters: int) -> str:
-    """A name that fits. A long one loses its middle, since names of arms differ at either end."""
+    """A name that fits. A long one loses its middle, since names differ at either end."""
     if len(name) <= letters:
         return name
     kept = letters - 1
@@ -126,12 +126,12 @@ def shortened(name: str, letters: int) -> str:
 
 
 def ink(index: int) -> str:
-    """The class of an arm's colour; 0 is the baseline's, which is that of the text."""
+    """The class of a line's colour; 0 is the baseline's, which is that of the text."""
     return f"ink-{0 if index == 0 else (index - 1) % COLOURS + 1}"
 
 
 def dash(index: int) -> str | None:
-    """An arm's dash. With more arms than colours, a colour comes again with another dash."""
+    """A line's dash. With more lines than colours, a colour comes again with another dash."""
     return DASHES[(index + (index - 1) // COLOURS if index else 0) % len(DASHES)]
 
 
