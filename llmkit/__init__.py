@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmkit.core.interfaces.attention import attend as attend
     from llmkit.core.interfaces.attention import project as project
     from llmkit.core.interfaces.deduplicator import Deduplicator as Deduplicator
+    from llmkit.core.interfaces.deduplicator import Ragged as Ragged
     from llmkit.core.interfaces.deduplicator import Resolution as Resolution
     from llmkit.core.interfaces.evaluator import Evaluator as Evaluator
     from llmkit.core.interfaces.extractor import Extractor as Extractor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from llmkit.core.interfaces.filter import Limit as Limit
     from llmkit.core.interfaces.init import Init as Init
     from llmkit.core.interfaces.mixer import Mixer as Mixer
+    from llmkit.core.interfaces.mixer import Size as Size
     from llmkit.core.interfaces.norm import Norm as Norm
     from llmkit.core.interfaces.objective import Batch as Batch
     from llmkit.core.interfaces.objective import Loss as Loss
@@ -83,8 +85,10 @@ _PUBLIC = {
     "Drop": "llmkit.core.interfaces.filter",
     "Limit": "llmkit.core.interfaces.filter",
     "Deduplicator": "llmkit.core.interfaces.deduplicator",
+    "Ragged": "llmkit.core.interfaces.deduplicator",
     "Resolution": "llmkit.core.interfaces.deduplicator",
     "Mixer": "llmkit.core.interfaces.mixer",
+    "Size": "llmkit.core.interfaces.mixer",
 }
 
 

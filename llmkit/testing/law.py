@@ -57,4 +57,8 @@ _MODULES = {
     Kind.objective: ("component", "objective"),
     Kind.evaluator: ("component", "evaluator"),
     Kind.source: ("component", "source"),
+    Kind.extractor: ("component", "extractor"),
+    Kind.filter: ("component", "filter"),
+    Kind.deduplicator: ("component", "deduplicator"),
+    Kind.mixer: ("component", "mixer"),
 }

@@ -47,6 +47,10 @@ LAYOUTS = ("pre", "post", "sandwich", "branch_post", "parallel")
 _ADDRESS: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokenizer",),
     "source": ("data", "source"),
+    "extractor": ("data", "extractor"),
+    "filter": ("data", "filters", "tried"),
+    "deduplicator": ("data", "deduplicators", "tried"),
+    "mixer": ("data", "mixer"),
     "attention": ("model", "block", "attention"),
     "ffn": ("model", "block", "ffn"),
     "norm": ("model", "block", "norm"),
@@ -177,7 +181,7 @@ def _put(document: dict[str, Any], name: str, value: Any) -> None:
         return
     *path, last = _ADDRESS.get(name, ("train", name))
     for part in path:
-        document = document[part]
+        document = document.setdefault(part, {})
     document[last] = value
 
 

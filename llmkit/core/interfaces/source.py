@@ -47,7 +47,7 @@ class Broken:
 
 
 class Source:
-    """A stream of documents, built with `(params)`. `documents` and `fingerprint` are to be written. It is plain Python: no torch, no tensor.
+    """A stream of documents, built with `(params)`. `documents` and `fingerprint` are to be written. Plain Python, no torch.
 
     A whole one, with the component that its plugin's hook returns:
 

@@ -171,6 +171,11 @@ def _spec(called: Names, kind: Kind) -> str:
         Kind.objective: f"train:\n  objective: {called.component}",
         Kind.evaluator: f"eval: [perplexity, {called.component}]",
         Kind.source: f"data:\n  source: {called.component}",
+        Kind.extractor: f"data:\n  extractor: {called.component}",
+        Kind.filter: f"data:\n  filters:\n    {called.module}: {called.component}",
+        Kind.deduplicator: f"data:\n  deduplicators:\n    {called.module}: {called.component}",
+        Kind.mixer: f"data:\n  sources:\n    reference: {{type: pydoc, docstrings: false}}\n"
+        f"    library: {{type: pydoc, topics: false}}\n  mixer: {called.component}",
     }[kind]
     return f"""# The baseline with one thing changed: llmkit train {called.module}.yaml
 extends: baseline.yaml
