@@ -75,7 +75,7 @@ def read(tokens: TokenFile, items: Items, seq_len: int, *, mask_documents: bool 
     rows = np.full((len(items), seq_len + 1), tokens.eos_id, np.int64)
     short = []
     for index, item in enumerate(items.tolist()):
-        found = tokens.tokens[item * seq_len : (item + 1) * seq_len + 1]
+        found = tokens.read(item * seq_len, (item + 1) * seq_len + 1)
         rows[index, : len(found)] = found
         if len(found) <= seq_len:
             short.append((index, max(len(found) - 1, 0)))

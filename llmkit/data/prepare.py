@@ -17,7 +17,7 @@ from llmkit.core.slot import plain
 from llmkit.core.spec import Spec
 from llmkit.data.cache import Cache, key_of
 from llmkit.data.split import is_validation
-from llmkit.data.tokens import FORMAT, TokenFile, TokenWriter
+from llmkit.data.tokens import FORMAT, TokenFile, TokenWriter, seal
 
 Progress = Callable[[str, int, int | None], None]
 """Called as (stage, documents done, documents in all where known)."""
@@ -146,6 +146,8 @@ def _write_tokens(spec: Spec, tokenizer: Tokenizer, draft: Path, progress: Progr
             done += len(batch)
             progress("encoding", done, None)
     _check_sides(spec, train.n_documents, validation.n_documents)
+    for name, written in (("train", train), ("validation", validation)):
+        seal(draft, name, sources={next(iter(spec.data.named_sources)): written.n_documents})
 
 
 def _grouped(documents: Iterator[Split]) -> Iterator[list[Split]]:

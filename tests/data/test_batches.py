@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.objective import IGNORED
 from llmkit.data.batches import Batches, windows
-from llmkit.data.tokens import TokenFile, TokenWriter
+from llmkit.data.tokens import TokenFile, TokenWriter, seal
 
 EOS = 999
 
@@ -25,6 +25,7 @@ def token_file(directory: Path, lengths: list[int]) -> TokenFile:
         for index, length in enumerate(lengths):
             writer.add(f"d{index}", list(range(place, place + length)), length)
             place += length + 1
+    seal(directory, "train", sources={"text": len(lengths)})
     return TokenFile(directory, "train")
 
 
@@ -38,8 +39,8 @@ def test_a_sequence_is_t_inputs_and_the_same_one_further_on(tokens: TokenFile) -
     items = np.array([4, 0, 2])
     batch = batches.batch(items)
     for row, item in enumerate(items):
-        assert batch.ids[row].tolist() == tokens.tokens[item * 8 : item * 8 + 8].tolist()
-        assert batch.targets[row].tolist() == tokens.tokens[item * 8 + 1 : item * 8 + 9].tolist()
+        assert batch.ids[row].tolist() == tokens.read(item * 8, item * 8 + 8).tolist()
+        assert batch.targets[row].tolist() == tokens.read(item * 8 + 1, item * 8 + 9).tolist()
     assert batch.ids.dtype == batch.targets.dtype == torch.int64 and batch.ids.is_contiguous()
     assert batch.item_ids is not None and batch.item_ids.tolist() == [4, 0, 2]
     assert batch.positions is None and batch.segments is None and batch.weights is None
@@ -99,8 +100,8 @@ def test_windows_predict_every_token_but_the_first_exactly_once(
             for item, ids, targets in zip(batch.item_ids.tolist(), batch.ids, batch.targets, strict=True):
                 counted = targets != IGNORED
                 predicted += [(item * seq_len + index + 1, int(targets[index])) for index in counted.nonzero().flatten().tolist()]
-                assert ids[counted].tolist() == tokens.tokens[item * seq_len : item * seq_len + int(counted.sum())].tolist()
-    assert sorted(predicted) == list(enumerate(tokens.tokens.tolist()))[1:]
+                assert ids[counted].tolist() == tokens.read(item * seq_len, item * seq_len + int(counted.sum())).tolist()
+    assert sorted(predicted) == list(enumerate(tokens.read().tolist()))[1:]
 
 
 def test_a_last_window_by_itself_is_filled_up_with_end_of_text_and_not_with_what_its_targets_ignore(tokens: TokenFile) -> None:

@@ -106,11 +106,12 @@ def test_stream_takes_any_iterable_and_nothing(model: Decoder, tokenizer: Tokeni
 
 def test_stream_is_the_validation_loss_of_training(model: Decoder, tokenizer: Tokenizer, tmp_path: Any) -> None:
     from llmkit.data.batches import windows
-    from llmkit.data.tokens import TokenFile, TokenWriter
+    from llmkit.data.tokens import TokenFile, TokenWriter, seal
 
     with TokenWriter(tmp_path, "v", vocab_size=tokenizer.vocab_size, eos_id=tokenizer.eos_id, tokenizer="bytes") as file:
         for document in DOCUMENTS:
             file.add(document.id, tokenizer.encode(document.text), len(document.text.encode()))
+    seal(tmp_path, "v", sources={"documents": len(DOCUMENTS)})
     for masked in (False, True):
         total, count = 0.0, 0
         for batch in windows(TokenFile(tmp_path, "v"), SEQ_LEN, batch_size=3, mask_documents=masked):

@@ -17,7 +17,7 @@ from torch import Tensor
 import llmkit
 from llmkit.core.interfaces.objective import Batch
 from llmkit.data.batches import Batches
-from llmkit.data.tokens import TokenFile, TokenWriter
+from llmkit.data.tokens import TokenFile, TokenWriter, seal
 from llmkit.train import feeding
 from llmkit.train.feeding import Feeder, OnTheSpot, Pinned, Share
 from llmkit.train.loop import train
@@ -30,6 +30,7 @@ def batches(tmp_path: Path) -> Batches:
     """33 sequences of 8 tokens, 6 in a batch."""
     with TokenWriter(tmp_path, "train", vocab_size=100, eos_id=0, tokenizer="none") as writer:
         writer.add("text", np.random.default_rng(0).integers(1, 100, 270).tolist(), 270)
+    seal(tmp_path, "train", sources={"random": 1})
     return Batches(TokenFile(tmp_path, "train", tokenizer="none"), seq_len=8, batch_size=6, seed=3, mask_documents=True)
 
 

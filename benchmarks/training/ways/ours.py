@@ -18,7 +18,7 @@ from llmkit import load_spec
 from llmkit.core.catalog import Catalog
 from llmkit.core.spec import Spec
 from llmkit.data.prepare import Prepared
-from llmkit.data.tokens import TokenFile, TokenWriter
+from llmkit.data.tokens import TokenFile, TokenWriter, seal
 from llmkit.runtime import catalog
 from llmkit.train import world
 from llmkit.train.loop import Trainer
@@ -106,6 +106,7 @@ def random_tokens(spec: Spec, directory: Path) -> Prepared:
     for name, length in (("train", 2_000_000), ("validation", 10_000)):
         with TokenWriter(directory, name, **facts) as writer:
             writer.add("random", draws.integers(1, spec.vocab_size, length), length)
+        seal(directory, name, sources={"random": 1})
     files = (TokenFile(directory, name, tokenizer=tokenizer.fingerprint()) for name in ("train", "validation"))
     return Prepared(tokenizer, directory / "tokenizer", *files, "random")
 
