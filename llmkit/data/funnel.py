@@ -2,9 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from llmkit.core.errors import UserError
+from llmkit.data.durable import told, write_whole
+
+FUNNEL = "funnel.json"
+CLEANED = ("read", "extract", "filters", "deduplicators")
+"""The first words of the stages that decide which documents are kept."""
+
+
+def _finite(value: object) -> object:
+    """JSON has no NaN and no infinity: what has no value is null, at any depth."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _without_gaps(values: object) -> object:
+    """A statistic that is no number for a document is not among its values."""
+    if not isinstance(values, list | tuple):
+        return values
+    return [value for value in values if value is not None and not (isinstance(value, float) and not math.isfinite(value))]
+
+
+def _encodable(text: str) -> str:
+    """Half a pair of UTF-16 cannot be written as UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+Numbers = Annotated[list[float], BeforeValidator(_without_gaps)]
+Figures = Annotated[dict[str, object], BeforeValidator(_finite)]
+Text = Annotated[str, AfterValidator(_encodable)]
 
 Removal = Literal["dropped", "rewritten", "broken"]
 
@@ -50,7 +88,7 @@ class Stage(Record):
     only: int | None = None
     shared: dict[str, int] = Field(default_factory=dict)
     by_source: dict[str, tuple[Amount, Amount]] = Field(default_factory=dict)
-    figures: dict[str, object] = Field(default_factory=dict)
+    figures: Figures = Field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -59,17 +97,19 @@ class Sample(Record):
 
     text   the document as it came in, cut to its first characters
     after  the document as it went on, where it was rewritten
+    keeper the copy that stays, where it was dropped as a duplicate
     """
 
     stage: str
     removal: Removal
-    reason: str
-    id: str
-    source: str
-    text: str
-    after: str | None = None
-    value: float | None = None
-    limit: float | None = None
+    reason: Text
+    id: Text
+    source: Text
+    text: Text
+    after: Text | None = None
+    keeper: Text | None = None
+    value: Number = None
+    limit: Number = None
 
 
 class Sensitivity(Record):
@@ -84,9 +124,9 @@ class Sensitivity(Record):
     stage: str
     parameter: str
     statistic: str
-    least: float | None
-    most: float | None
-    values: list[float]
+    least: Number
+    most: Number
+    values: Numbers
     n: int
 
 
@@ -103,7 +143,7 @@ class Curve(Record):
     high: float
     pairs: int
     found: int
-    expected: float | None
+    expected: Number
 
 
 class Audit(Record):
@@ -118,8 +158,8 @@ class Audit(Record):
     threshold: float
     duplicates: int
     found: int
-    recall: float | None
-    precision: float | None
+    recall: Number
+    precision: Number
     curve: list[Curve]
 
 
@@ -133,7 +173,7 @@ class Clusters(Record):
 
     stage: str
     sizes: dict[int, int]
-    largest: list[list[str]] = Field(default_factory=list)
+    largest: list[list[Text]] = Field(default_factory=list)
     audit: Audit | None = None
 
 
@@ -151,17 +191,18 @@ class Share(Record):
     tokens: int
     proportion: float
     available: float
-    epochs: float | None = None
+    epochs: Number = None
 
 
 class Funnel(Record):
     """Everything.
 
-    name        of the spec
-    stages      in their order
-    broken      reason -> records that were no documents
-    lengths     bytes of a kept document: upper bounds of the bins (powers of two) -> documents
-    languages   language code -> kept documents of a sample; empty where no language was identified
+    name          of the spec
+    stages        in their order
+    broken        reason -> records that were no documents
+    lengths       bytes of a kept document: upper bounds of the bins (powers of two) -> documents
+    lengths_read  the same of the documents as they came out of `extract`
+    languages     language code -> kept documents of a sample; empty where no language was identified
     """
 
     llmkit: str
@@ -174,7 +215,77 @@ class Funnel(Record):
     shares: list[Share] = Field(default_factory=list)
     broken: dict[str, int] = Field(default_factory=dict)
     lengths: dict[int, int] = Field(default_factory=dict)
+    lengths_read: dict[int, int] = Field(default_factory=dict)
     languages: dict[str, int] = Field(default_factory=dict)
 
+    @property
+    def read(self) -> Amount:
+        """What came out of the sources, before anything was done to it."""
+        return self.stages[0].after if self.stages else Amount(documents=0, bytes=0)
 
-FUNNEL = "funnel.json"
+    @property
+    def kept(self) -> Amount:
+        """What the last filter and the last deduplicator left, on both sides of the split."""
+        cleaned = [stage.after for stage in self.stages if stage.stage.partition(".")[0] in CLEANED]
+        return cleaned[-1] if cleaned else self.read
+
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints of it."""
+        last = self.stages[-1].after if self.stages else self.read
+        return {
+            "name": self.name,
+            "documents": self.read.documents,
+            "kept": self.kept.documents,
+            "bytes": self.kept.bytes,
+            "tokens": None if last.estimated else last.tokens,
+            "stages": [_row(stage) for stage in self.stages],
+            "broken": self.broken,
+        }
+
+
+def write_funnel(funnel: Funnel, directory: Path) -> Path:
+    """Write `funnel.json`, as a whole. `UserError` where the directory cannot be written to."""
+    path = directory / FUNNEL
+    with told(f"the funnel in {str(directory)!r}"):
+        write_whole(path, funnel.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def read_funnel(directory: Path) -> Funnel:
+    """Read the `funnel.json` of a directory. `UserError` where it is none that `llmkit data prepare` wrote."""
+    path = directory / FUNNEL
+    remedy = "give the directory that `llmkit data prepare SPEC --out DIR` wrote"
+    if not directory.is_dir():
+        raise UserError(f"{str(directory)!r} {'is a file and no directory' if directory.exists() else 'does not exist'}; {remedy}")
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{str(directory)!r} has no {FUNNEL}; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    try:
+        return Funnel.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        what = f"{where}: {first['msg']}" if where else first["msg"]
+        raise UserError(f"{str(path)!r} is no funnel that this llmkit reads ({what}); prepare the data again") from None
+
+
+def _row(stage: Stage) -> dict[str, Any]:
+    return {
+        "stage": stage.stage,
+        "type": stage.type,
+        "in": stage.before.documents,
+        "out": stage.after.documents,
+        "removed": stage.removed,
+        "rewritten": stage.rewritten,
+        "bytes_in": stage.before.bytes,
+        "bytes_out": stage.after.bytes,
+        "tokens_in": stage.before.tokens,
+        "tokens_out": stage.after.tokens,
+        "estimated": stage.before.estimated or stage.after.estimated,
+        "reasons": stage.reasons,
+        "only": stage.only,
+        "seconds": stage.seconds,
+    }
