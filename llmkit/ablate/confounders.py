@@ -66,6 +66,9 @@ KIND_OF: tuple[tuple[str, Kind], ...] = (
 )
 """By the beginning of an address, the first that fits: what it is that an axis of something else sets beside it."""
 
+AFTER_THE_SPLIT = ("data.mask_documents", "data.shuffle_documents", "data.mixer")
+"""What changes how the training text is read, and nothing of what is held out."""
+
 PER_TOKEN = frozenset({"loss", "perplexity", "val_loss"})
 """Metrics counted by the token, whose unit changes with the vocabulary."""
 
@@ -188,15 +191,20 @@ class _Pair:
             yield self._said("text", "as many tokens of another tokenizer are another amount of text", changed, "note")
 
     def _validation(self) -> Iterator[Confounder]:
-        """A number measured on another text says nothing of the model."""
-        changed = [address for address in self.changed if _related(address, "data") and not _related(address, "data.mask_documents")]
+        """A number measured on another text says nothing of the model. A text of its own (`data.holdout`) is the same however the source
+        is cleaned; a part of the source is cleaned with it."""
+        touching = ("data.holdout", "data.extractor") if self.facts.spec.data.holdout is not None else ("data",)
+        changed = [
+            address
+            for address in self.changed
+            if any(_related(address, one) for one in touching) and not any(_related(address, one) for one in AFTER_THE_SPLIT)
+        ]
         if not changed:
             return
         message = f"{_listed(changed)}: what is held out may be another text, on which {self.study.metric} is another yardstick"
         if self.study.evaluator is None:
-            yield self._said(
-                "validation", f"{message}; judge by an evaluator with a text of its own, or waive it where it is the same", changed
-            )
+            remedy = "give a text of its own as data.holdout, judge by an evaluator that has one, or waive it where it is the same"
+            yield self._said("validation", f"{message}; {remedy}", changed)
         else:
             yield self._said("validation", f"{message} unless the evaluator has a text of its own", changed, "note")
 

@@ -85,7 +85,11 @@ def read_document(path: Path) -> Document:
 
 
 def _where(spec: Spec, data: Sequence[Path] | None) -> str:
-    return ", ".join(map(str, data)) if data else f"the validation text of data.source {spec.data.source.type}"
+    if data:
+        return ", ".join(map(str, data))
+    if spec.data.holdout is not None:
+        return f"the text of data.holdout {spec.data.holdout.type}"
+    return f"the validation text of {', '.join(spec.data.named_sources)}"
 
 
 def _show(rows: Sequence[dict[str, Any]]) -> None:

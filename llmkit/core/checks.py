@@ -27,7 +27,7 @@ def violations(spec: Spec) -> list[Violation]:
         patterns = list(_pattern(spec))
         if patterns:
             return patterns
-    return [*_name(spec), *_vocabulary(spec), *_sites(spec), *_traits(spec), *_init(spec), *_training(spec)]
+    return [*_name(spec), *_vocabulary(spec), *_sites(spec), *_traits(spec), *_init(spec), *_data(spec), *_training(spec)]
 
 
 def blocks(spec: Spec) -> Iterator[tuple[str, BlockSpec]]:
@@ -168,6 +168,22 @@ def _init(spec: Spec) -> Iterator[Violation]:
             "model.init",
             f"init {init.type!r} needs an optimizer that offers {_listed(lacking)}, and {optimizer.type!r} does not; change one of them",
         )
+
+
+def _data(spec: Spec) -> Iterator[Violation]:
+    """Whatever names a source names one that is there."""
+    data = spec.data
+    if data.source is None and data.sources is None:
+        yield Violation("data", "has neither `source` nor `sources`; give one of them")
+        return
+    if data.mixer is not None and data.sources is None:
+        yield Violation("data.mixer", f"{data.mixer.type!r} mixes named sources, and there are none; give `data.sources`, or remove it")
+    for name, chosen in data.filters.items():
+        for index, source in enumerate(getattr(chosen.params, "sources", None) or ()):
+            if source not in data.named_sources:
+                yield Violation(
+                    f"data.filters.{name}.sources.{index}", f"no source is called {source!r}; {suggestion(source, data.named_sources)}"
+                )
 
 
 def _training(spec: Spec) -> Iterator[Violation]:

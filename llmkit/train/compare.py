@@ -210,12 +210,16 @@ def _tokens_by(run: Told) -> str:
     return run.fingerprints.get("tokenizer") or _frozen(run.spec.model_dump(mode="json")["tokenizer"])
 
 
+HELD_OUT = ("data.source", "data.extractor", "data.filters", "data.deduplicators", "data.validation", "data.holdout")
+"""What decides which text is held out, and how it is cleaned."""
+
+
 def _warnings(runs: Sequence[Told], found: Sequence[Difference], same_tokens: bool) -> list[str]:
     told = []
     if not same_tokens:
         told.append("the runs have different tokenizers, so that losses a token cannot be compared: compare bits per byte")
     texts = {run.fingerprints.get("validation_tokens") for run in runs}
-    sources = [one.address for one in found if one.address.startswith("data.source") or one.address == "data.validation"]
+    sources = [one.address for one in found if one.address.startswith(HELD_OUT)]
     if (same_tokens and None not in texts and len(texts) > 1) or (not same_tokens and sources):
         what = f" ({', '.join(sources)})" if sources else ""
         told.append(f"the runs were validated on different text{what}: a difference between them may be one between the texts")

@@ -72,6 +72,16 @@ def test_a_changed_vocabulary_confounds_a_loss_per_token_and_not_bits_per_byte()
     assert "all of it in the tables" in noted(axes, "small", "large")["parameters"] and "text" in noted(axes, "small", "large")
 
 
+def test_two_cleanings_are_compared_fairly_on_a_text_of_its_own() -> None:
+    axes = {"documents": {"all": {}, "topics": {"data.source": {"type": "pydoc", "docstrings": False}}}}
+    assert list(confounding(axes, "all", "topics")) == ["validation"]
+    own = {"data.holdout": {"type": "synthetic", "task": "dyck", "documents": 50}}
+    axes = {"documents": {"all": own, "topics": {**own, "data.source": {"type": "pydoc", "docstrings": False}}}}
+    assert confounding(axes, "all", "topics") == {}
+    other = {"data.holdout": {"type": "synthetic", "task": "copying", "documents": 50}}
+    assert list(confounding({"held": {"one": own, "other": other}}, "one", "other")) == ["validation"]
+
+
 def test_another_validation_text_confounds() -> None:
     axes = {"held": {"few": {}, "many": {"data.validation": 0.2}}}
     said = confounding(axes, "few", "many")

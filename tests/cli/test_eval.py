@@ -105,7 +105,7 @@ def test_a_person_gets_a_line_a_metric_with_its_standard_error(run: Path, monkey
     lines = out.splitlines()
     assert code == 0 and len(lines) == 3
     assert all(line.startswith("perplexity ") and " ± " in line and " n=" in line for line in lines)
-    assert "validation text of data.source text" in " ".join(err.split())
+    assert "the validation text of text" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

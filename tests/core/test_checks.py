@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field
 
 import llmkit
-from llmkit import Component, Kind, Params
+from llmkit import Component, FilterParams, Kind, Params
 from llmkit.core.catalog import Catalog, Entry, Origin
 from llmkit.core.problems import SpecError
 from llmkit.core.site import Site
@@ -144,3 +144,35 @@ def test_longer_sequences_are_refused_only_where_a_position_ends():
 def test_a_spec_needs_no_more_than_a_tokenizer_and_a_model():
     spec = load_spec({"tokenizer": "bytes", "model": MODEL})
     assert spec.steps > 0 and spec.seq_len == 32 and spec.vocab_size == 258
+
+
+@pytest.mark.parametrize(
+    ("data", "address", "says"),
+    [
+        ({"mixer": "test.even"}, "data.mixer", "there are none; give `data.sources`"),
+        ({"filters": {"short": {"type": "test.short", "sources": ["wbe"]}}}, "data.filters.short.sources.0", "no source is called 'wbe'"),
+        ({"source": None}, "data", "neither `source` nor `sources`"),
+        ({"source": "pydoc", "sources": {"web": "pydoc"}}, "data.sources", "source"),
+    ],
+)
+def test_what_names_a_source_names_one_that_is_there(data, address, says):
+    with pytest.raises(SpecError) as refused:
+        load_spec({"tokenizer": "bytes", "model": MODEL, "data": data}, catalog=with_data_kinds())
+    assert [problem.address for problem in refused.value.problems] == [address]
+    assert says in refused.value.problems[0].message
+
+
+def test_named_sources_take_the_place_of_the_default_one():
+    spec = load_spec({"tokenizer": "bytes", "model": MODEL, "data": {"sources": {"topics": "pydoc", "code": "pydoc"}}})
+    assert spec.data.source is None and list(spec.data.named_sources) == ["topics", "code"]
+    alone = load_spec({"tokenizer": "bytes", "model": MODEL})
+    assert list(alone.data.named_sources) == ["pydoc"]
+
+
+def with_data_kinds() -> Catalog:
+    added = (
+        Component(Kind.mixer, "test.even", Params, "nowhere:Even", "as much of each"),
+        Component(Kind.filter, "test.short", FilterParams, "nowhere:Short", "drops short text"),
+    )
+    entries = {(one.kind, one.name): Entry(one, Origin("test", "0")) for one in added}
+    return Catalog(MappingProxyType({**llmkit.catalog().entries, **entries}), (), MappingProxyType({}))

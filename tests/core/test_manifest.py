@@ -38,7 +38,7 @@ def test_it_records_versions_components_and_the_machine_as_json(spec, tmp_path):
     assert {"kind": "norm", "name": "rmsnorm", "revision": 1, "distribution": "llmkit", "version": llmkit.__version__} in found[
         "components"
     ]
-    assert len({(row["kind"], row["name"]) for row in found["components"]}) == len(found["components"]) == 11
+    assert len({(row["kind"], row["name"]) for row in found["components"]}) == len(found["components"]) == 12
 
 
 def test_git_is_told_with_what_is_not_committed(tmp_path):
