@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from llmkit.core.errors import UserError
 
@@ -49,7 +49,8 @@ def render(template: str, messages: Messages, **variables: Any) -> str:
 
     _check(messages)
     try:
-        return str(compiled(template).render(messages=[dict(message) for message in messages], **variables))
+        # As transformers does: a template that asks `tools is not none` gets none, not something undefined.
+        return str(compiled(template).render(messages=[dict(one) for one in messages], **{"tools": None, "documents": None} | variables))
     except TemplateError as error:
         raise UserError(f"the chat template refuses this conversation: {error.message or type(error).__name__}") from error
     except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
@@ -107,16 +108,14 @@ def held_apart(messages: Messages, specials: Iterable[str]) -> tuple[list[dict[s
     joint = next((character for character in _JOINTS if character not in written), None)
     if joint is None:
         raise UserError("a message uses all of the characters U+E000 to U+E0FF; leave one of them out")
-    pattern = spelled(specials)
-    broken = _broken(list(messages), pattern, joint)
-    return broken, joint
+    return [_broken(message, spelled(specials), joint) for message in messages], joint
 
 
 def _broken(value: Any, pattern: re.Pattern[str], joint: str) -> Any:
     if isinstance(value, str):
         return pattern.sub(lambda match: match.group()[0] + joint + match.group()[1:], value)
     if isinstance(value, Mapping):
-        return {key: item if key == "role" else _broken(item, pattern, joint) for key, item in value.items()}
+        return {key: _broken(item, pattern, joint) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_broken(item, pattern, joint) for item in value]
     return value
@@ -158,7 +157,7 @@ def _to_json(
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
-    sort_keys: Literal[True, False] = False,
+    sort_keys: bool = False,
 ) -> str:
     """Jinja's own filter escapes HTML, which a conversation is not."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

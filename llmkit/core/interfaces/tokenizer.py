@@ -6,6 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from llmkit.core import chat
+from llmkit.core.chat import Messages
+from llmkit.core.errors import UserError
+
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
 
@@ -16,8 +20,8 @@ class Tokenizer:
     Its parameters have `vocab_size` (a field, or a property that reads no heavy library): the ids that the model has rows for,
     special tokens included. Three laws: `decode(encode(text)) == text` for every text, unless the tokenizer normalises; plain
     text never makes a special token, while with `specials=True` those that are written in the text become themselves; nothing
-    is added at either end of a text. It is plain Python: no torch, no tensor. `encode_batch`, `pad_id`, `bos_id` and
-    `stop_ids` may be left out.
+    is added at either end of a text. It is plain Python: no torch, no tensor. `encode_batch`, `pad_id`, `bos_id`, `stop_ids`,
+    `chat_template` and what is made of it may be left out.
 
     A whole one, with the component that its plugin's hook returns:
 
@@ -118,8 +122,54 @@ class Tokenizer:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Generation stops at any of these."""
-        return frozenset({self.eos_id})
+        """Generation stops at any of these: the end of text, and what ends an assistant's turn by the chat template."""
+        turn = self.end_of_turn
+        return frozenset({self.eos_id} if turn is None else {self.eos_id, self.special_tokens[turn]})
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """Role -> special token, by transformers' names for them (`eos_token`): a chat template reads them."""
+        names = {index: token for token, index in self.special_tokens.items()}
+        ids = {"eos_token": self.eos_id, "bos_token": self.bos_id, "pad_token": self.pad_id}
+        return {role: names[index] for role, index in ids.items() if index in names}
+
+    @property
+    def chat_template(self) -> str | None:
+        """How a conversation is written, in Jinja as transformers reads it; None where there is no such thing."""
+        return None
+
+    @property
+    def end_of_turn(self) -> str | None:
+        """The special token with which the chat template ends what an assistant said; None where it has none."""
+        template = self.chat_template
+        return None if template is None else chat.end_of_turn(template, frozenset(self.special_tokens), tuple(self.roles.items()))
+
+    def apply_chat(self, messages: Messages, *, add_generation_prompt: bool = False, **variables: Any) -> str:
+        """A conversation as text, as transformers' `apply_chat_template(..., tokenize=False)` writes it.
+
+        messages               mappings with `role` and `content`
+        add_generation_prompt  whether the beginning of an answer follows
+        variables              what else the template reads: `tools`, `enable_thinking`, ...
+
+        `UserError` where there is no template, or it refuses the conversation. For ids, take `encode_chat`.
+        """
+        template = self.chat_template
+        if template is None:
+            raise UserError("this tokenizer has no chat template; make one with `chat_template: chatml`, or another, or Jinja of your own")
+        return chat.render(template, messages, **self.roles | {"add_generation_prompt": add_generation_prompt} | variables)
+
+    def encode_chat(self, messages: Messages, *, add_generation_prompt: bool = False, **variables: Any) -> list[int]:
+        """The ids of a conversation. The template's special tokens are themselves; one that is spelled in a message is text, as always.
+
+        Nothing is added at the beginning: a template that wants the begin-of-text token writes it.
+        """
+        apart, joint = chat.held_apart(messages, self.special_tokens)
+        written = self.apply_chat(apart, add_generation_prompt=add_generation_prompt, **variables)
+        ids: list[int] = []
+        for piece in chat.spelled(self.special_tokens).split(written):
+            special = self.special_tokens.get(piece)
+            ids += self.encode(piece.replace(joint, "")) if special is None else [special]
+        return ids
 
     def encode(self, text: str, *, specials: bool = False) -> list[int]:
         """Text to ids. Any str is encodable, the empty one to []."""

@@ -8,8 +8,9 @@ from typing import Self
 from tokenizers import models, trainers
 
 from llmkit.plugins.tokenizers.components import BpeParams
-from llmkit.plugins.tokenizers.cut import ALPHABET, ROLES, special, untrained
+from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
+from llmkit.plugins.tokenizers.sample import sampled
 
 
 class BytePair(FastTokenizer):
@@ -32,5 +33,5 @@ class BytePair(FastTokenizer):
             initial_alphabet=ALPHABET,
             show_progress=False,
         )
-        backend.train_from_iterator(texts, trainer)
-        return cls(params, backend, ROLES)
+        backend.train_from_iterator(sampled(texts, params.sample_bytes), trainer)
+        return cls(params, backend, params.config)

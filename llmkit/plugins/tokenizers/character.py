@@ -9,8 +9,9 @@ from typing import Self
 from tokenizers import Tokenizer, decoders, models
 
 from llmkit.plugins.tokenizers.components import BYTES, CharParams
-from llmkit.plugins.tokenizers.cut import ROLES, special
+from llmkit.plugins.tokenizers.cut import special
 from llmkit.plugins.tokenizers.fast import LONE_SURROGATES, FastTokenizer
+from llmkit.plugins.tokenizers.sample import sampled
 
 
 class Character(FastTokenizer):
@@ -26,7 +27,7 @@ class Character(FastTokenizer):
     @classmethod
     def train(cls, params: CharParams, texts: Iterable[str]) -> Self:
         counts: Counter[str] = Counter()
-        for text in texts:
+        for text in sampled(texts, params.sample_bytes):
             counts.update(text.translate(LONE_SURROGATES))
         frequent = sorted(counts, key=lambda character: (-counts[character], character))
         kept = [character for character in frequent if counts[character] >= params.min_frequency]
@@ -35,4 +36,4 @@ class Character(FastTokenizer):
         backend = Tokenizer(models.BPE({name: index for index, name in enumerate(names[: params.vocab_size])}, [], byte_fallback=True))
         backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
         backend.add_special_tokens(special(params.all_specials))
-        return cls(params, backend, ROLES)
+        return cls(params, backend, params.config)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from llmkit.core import chat
 from llmkit.core.component import Component, Params
 from llmkit.core.errors import UserError
 from llmkit.core.hooks import hookimpl
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING
 from llmkit.core.kinds import Kind
+from llmkit.plugins.tokenizers.templates import SPECIALS, TEMPLATES
 
 BYTES = 256
 ALWAYS = (END_OF_TEXT, PADDING)
@@ -33,6 +36,11 @@ class OwnSpecials(Params):
         default_factory=list,
         description=f"special tokens besides {END_OF_TEXT} and {PADDING}, such as <|user|>; plain text never makes one",
     )
+    chat_template: str | None = Field(
+        None,
+        description=f"how a conversation is written: {', '.join(TEMPLATES)}, or a template in Jinja as transformers reads it; "
+        "its special tokens must be among `special_tokens`",
+    )
 
     @field_validator("special_tokens")
     @classmethod
@@ -46,10 +54,38 @@ class OwnSpecials(Params):
             raise ValueError(f"special tokens must differ from each other, got {tokens}")
         return tokens
 
+    @field_validator("chat_template")
+    @classmethod
+    def _writes_special_tokens_that_are_there(cls, template: str | None, info: ValidationInfo) -> str | None:
+        if template is None or "special_tokens" not in info.data:
+            return template
+        if template not in TEMPLATES and "{" not in template:
+            raise ValueError(f"{template!r} is neither {', '.join(TEMPLATES)} nor a template in Jinja")
+        try:
+            written = SPECIALS.get(template) or chat.control_tokens(template)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        missing = [token for token in written if token not in (*ALWAYS, *info.data["special_tokens"])]
+        if missing:
+            needed = json.dumps([*info.data["special_tokens"], *missing])
+            raise ValueError(f"the chat template writes {', '.join(missing)}, no special token of this tokenizer; special_tokens: {needed}")
+        return template
+
     @property
     def all_specials(self) -> list[str]:
         """Every special token, in the order of their ids."""
         return [*ALWAYS, *self.special_tokens]
+
+    @property
+    def jinja(self) -> str | None:
+        """The chat template itself."""
+        return None if self.chat_template is None else TEMPLATES.get(self.chat_template, self.chat_template)
+
+    @property
+    def config(self) -> dict[str, str]:
+        """What a tokenizer that is made here writes into its `tokenizer_config.json`: the roles of special tokens, and the template."""
+        roles = {"eos_token": END_OF_TEXT, "bos_token": END_OF_TEXT, "pad_token": PADDING}
+        return roles if self.jinja is None else roles | {"chat_template": self.jinja}
 
 
 class BytesParams(OwnSpecials):
@@ -69,6 +105,12 @@ class Learned(OwnSpecials):
 
     vocab_size: int = Field(
         description="ids, special tokens included; it sizes the model even where training yields fewer", examples=[400, 600]
+    )
+    sample_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="bytes of the training text that are learned from, taken evenly by a hash of its passages; all of it unless given. "
+        "It bounds the memory of training",
     )
 
     @model_validator(mode="after")

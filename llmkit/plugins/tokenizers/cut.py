@@ -7,13 +7,9 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from llmkit.core.errors import UserError
-from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING
 from llmkit.plugins.tokenizers.components import CONTRACTIONS, PATTERNS, Cut
 
 GPT4 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-
-ROLES = {"eos_token": END_OF_TEXT, "bos_token": END_OF_TEXT, "pad_token": PADDING}
-"""The roles of the special tokens that every tokenizer made here has."""
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 """The 256 bytes, each spelled as one printable character."""

@@ -28,7 +28,7 @@ class FastTokenizer(Tokenizer):
     the model. A byte-pair model cannot make one then; a unigram or word model that has them in its vocabulary can. What still
     comes out special is therefore encoded again, cut in two inside the offending characters.
 
-    config  `tokenizer_config.json` as a mapping: `eos_token`, `bos_token` and `pad_token` are read from it
+    config  `tokenizer_config.json` as a mapping: `eos_token`, `bos_token`, `pad_token` and `chat_template` are read from it
     """
 
     def __init__(self, params: Any, backend: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
@@ -73,6 +73,19 @@ class FastTokenizer(Tokenizer):
     @property
     def bos_id(self) -> int:
         return self._role("bos") if self.config.get("bos_token") else self.eos_id
+
+    @property
+    def roles(self) -> dict[str, str]:
+        named = {role: content_of(token) for role, token in self.config.items() if role.endswith("_token")}
+        return {role: token for role, token in named.items() if token is not None}
+
+    @property
+    def chat_template(self) -> str | None:
+        found = self.config.get("chat_template")
+        if isinstance(found, list):
+            # Several by name; transformers takes this one unless told otherwise.
+            found = next((one["template"] for one in found if one["name"] == "default"), None)
+        return found
 
     @classmethod
     def load(cls, params: Any, directory: Path) -> Self:
@@ -149,6 +162,12 @@ class FastTokenizer(Tokenizer):
     def fingerprint(self) -> str:
         roles = {role: self.config.get(f"{role}_token") for role in ("eos", "bos", "pad")}
         return hashlib.sha256((self._plain.to_str() + json.dumps(roles)).encode()).hexdigest()[:16]
+
+
+def content_of(token: Any) -> str | None:
+    """A token as configurations write it: a string, or a mapping with its content. None for anything else."""
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
 
 
 def backend_from_json(path: Path) -> tokenizers.Tokenizer:

@@ -11,12 +11,13 @@ from tokenizers import Tokenizer
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT
 from llmkit.plugins.tokenizers.components import PretrainedParams
-from llmkit.plugins.tokenizers.fast import FastTokenizer, backend_from_json
+from llmkit.plugins.tokenizers.fast import FastTokenizer, backend_from_json, content_of
 from llmkit.plugins.tokenizers.files import Files, Form, find, read_json
 from llmkit.plugins.tokenizers.foreign import from_pair, from_ranks, from_sentence_piece
 
 ROLES = ("eos", "bos", "pad")
 STOPS = "stop_token_ids"
+TEMPLATE = "chat_template.jinja"
 
 
 class Pretrained(FastTokenizer):
@@ -30,8 +31,8 @@ class Pretrained(FastTokenizer):
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """The end of text, and what else the model's own configuration ends a text with (an end of turn)."""
-        return frozenset({self.eos_id, *self.config.get(STOPS, ())})
+        """The end of text and of a turn, and what else the model's own configuration ends a text with."""
+        return super().stop_ids | frozenset(self.config.get(STOPS, ()))
 
     @classmethod
     def train(cls, params: PretrainedParams, texts: Iterable[str]) -> Self:
@@ -68,23 +69,20 @@ def _config(directory: Path, backend: Tokenizer) -> dict[str, Any]:
     config = _optional(directory / "tokenizer_config.json")
     named = _optional(directory / "special_tokens_map.json")
     numbered = _optional(directory / "config.json") | _optional(directory / "generation_config.json")
-    found = {role: _text(config.get(f"{role}_token")) or _text(named.get(f"{role}_token")) for role in ROLES}
+    found = {role: content_of(config.get(f"{role}_token")) or content_of(named.get(f"{role}_token")) for role in ROLES}
     for role in ROLES:
         found[role] = found[role] or _by_id(backend, numbered.get(f"{role}_token_id"))
     found["eos"] = found["eos"] or _evident_end(backend)
     found["bos"] = _added_first(backend) or found["bos"]
     named_ends = numbered.get("eos_token_id")
     stops = named_ends if isinstance(named_ends, list) else [named_ends] if isinstance(named_ends, int) else config.get(STOPS, [])
-    return config | {f"{role}_token": token for role, token in found.items() if token} | ({STOPS: stops} if stops else {})
+    template = directory / TEMPLATE
+    written = {"chat_template": template.read_text(encoding="utf-8")} if template.is_file() else {}
+    return config | written | {f"{role}_token": token for role, token in found.items() if token} | ({STOPS: stops} if stops else {})
 
 
 def _optional(path: Path) -> dict[str, Any]:
     return dict(read_json(path)) if path.is_file() else {}
-
-
-def _text(token: Any) -> str | None:
-    """A token as configurations write it: a string, or a mapping with its content."""
-    return token.get("content") if isinstance(token, dict) else token
 
 
 def _by_id(backend: Tokenizer, index: Any) -> str | None:

@@ -10,8 +10,9 @@ from tokenizers import decoders, models, trainers
 
 from llmkit.core.errors import UserError
 from llmkit.plugins.tokenizers.components import UnigramParams
-from llmkit.plugins.tokenizers.cut import ALPHABET, ROLES, special, untrained
+from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
+from llmkit.plugins.tokenizers.sample import sampled
 
 Pieces = list[tuple[str, float]]
 
@@ -43,7 +44,7 @@ class Unigram(FastTokenizer):
             n_sub_iterations=params.em_steps,
             show_progress=False,
         )
-        learner.train_from_iterator(texts, trainer)
+        learner.train_from_iterator(sampled(texts, params.sample_bytes), trainer)
         learned = json.loads(learner.to_str())["model"]["vocab"]
         if any(score is None for _, score in learned):
             raise UserError("tokenizer unigram has no text to learn from; check data.source and data.validation")
@@ -52,7 +53,7 @@ class Unigram(FastTokenizer):
         backend = untrained(params, models.Unigram([*((token, 0.0) for token in specials), *pieces]))
         backend.decoder = decoders.ByteLevel()
         backend.add_special_tokens(special(specials))
-        return cls(params, backend, ROLES)
+        return cls(params, backend, params.config)
 
 
 def _settled(pieces: Pieces) -> Pieces:

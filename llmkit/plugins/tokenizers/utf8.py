@@ -11,8 +11,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
+from llmkit.core.chat import spelled
 from llmkit.core.errors import UserError
-from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING, Tokenizer
+from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.plugins.tokenizers.components import BYTES, BytesParams
 from llmkit.plugins.tokenizers.files import read_json
 
@@ -44,10 +45,13 @@ class Utf8(Tokenizer):
     def special_tokens(self) -> dict[str, int]:
         return {token: BYTES + index for index, token in enumerate(self.params.all_specials)}
 
+    @property
+    def chat_template(self) -> str | None:
+        return self.params.jinja
+
     @cached_property
     def _spelled(self) -> re.Pattern[str]:
-        longest_first = sorted(self.special_tokens, key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        return spelled(self.special_tokens)
 
     def encode(self, text: str, *, specials: bool = False) -> list[int]:
         if not specials:
@@ -74,8 +78,7 @@ class Utf8(Tokenizer):
 
     def save(self, directory: Path) -> None:
         """A byte-level byte-pair tokenizer without merges is the same thing, in a form that transformers loads."""
-        roles = {"eos_token": END_OF_TEXT, "bos_token": END_OF_TEXT, "pad_token": PADDING}
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **self.params.config}
         (directory / "tokenizer.json").write_text(json.dumps(self._document(), ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
         (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

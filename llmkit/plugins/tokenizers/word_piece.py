@@ -8,8 +8,9 @@ from typing import Self
 from tokenizers import decoders, models, trainers
 
 from llmkit.plugins.tokenizers.components import WordPieceParams
-from llmkit.plugins.tokenizers.cut import ALPHABET, ROLES, special, untrained
+from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
+from llmkit.plugins.tokenizers.sample import sampled
 
 CONTINUED = "‿"
 """Marks a piece that goes on with a word. BERT's `##` can be text, and `##a` would be two things; this is no byte's spelling."""
@@ -41,11 +42,11 @@ class WordPiece(FastTokenizer):
             continuing_subword_prefix=CONTINUED,
             show_progress=False,
         )
-        learner.train_from_iterator(texts, trainer)
+        learner.train_from_iterator(sampled(texts, params.sample_bytes), trainer)
         backend = untrained(params, _model(learner.get_vocab(with_added_tokens=False)), LONGEST_WORD)
         backend.decoder = decoders.Sequence([decoders.Replace(CONTINUED, ""), decoders.ByteLevel()])
         backend.add_special_tokens(special(params.all_specials))
-        return cls(params, backend, ROLES)
+        return cls(params, backend, params.config)
 
 
 def _model(vocabulary: dict[str, int]) -> models.WordPiece:
