@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.objective import IGNORED, Batch
-from llmkit.data.order import permute
+from llmkit.data.mixing import MixedOrder, Span
+from llmkit.data.order import in_epochs
 from llmkit.data.passages import Passage
 from llmkit.data.tokens import TokenFile
 
@@ -26,9 +27,25 @@ class Batches:
 
     Sequence i is tokens [i T, (i+1) T] of the file, T + 1 of them: T inputs, and T targets one further on. All sequences are
     seen once an epoch, in an order of that epoch's own; what is left after the last whole sequence is not trained on.
+
+    With proportions, every stretch of steps has as much of each source as they say (`MixedOrder`), and a source is gone through
+    epoch by epoch. A sequence is a source's where all that it predicts is; one in which two sources meet is not trained on.
     """
 
-    def __init__(self, tokens: TokenFile, *, seq_len: int, batch_size: int, seed: int, mask_documents: bool = False) -> None:
+    def __init__(
+        self,
+        tokens: TokenFile,
+        *,
+        seq_len: int,
+        batch_size: int,
+        seed: int,
+        mask_documents: bool = False,
+        proportions: Mapping[str, float] | None = None,
+    ) -> None:
+        """proportions  source -> its part of the sequences; as much as there is of each unless given
+
+        Raises `UserError` where there is not one whole sequence, of the file or of a source that has a part.
+        """
         self.tokens, self.seq_len, self.batch_size, self.seed, self.mask_documents = tokens, seq_len, batch_size, seed, mask_documents
         self._window: tuple[int, Items] | None = None
         self.n_sequences = (tokens.n_tokens - 1) // seq_len
@@ -37,6 +54,7 @@ class Batches:
                 f"the training text has {tokens.n_tokens} tokens, and one sequence of train.seq_len {seq_len} needs {seq_len + 1}; "
                 "give it more text or a smaller train.seq_len"
             )
+        self.order = None if proportions is None else MixedOrder(self._source_items(proportions), proportions, seed=seed)
 
     def items(self, step: int) -> Items:
         """(batch_size,) int64: the sequences of the global batch of a step, whatever the ranks and the accumulation. Steps count from 0."""
@@ -49,12 +67,25 @@ class Batches:
 
     def _items(self, step: int, steps: int) -> Items:
         places = np.arange(step * self.batch_size, (step + steps) * self.batch_size, dtype=np.int64)
-        epochs, within = np.divmod(places, self.n_sequences)
-        items = np.empty_like(places)
-        for epoch in range(int(epochs[0]), int(epochs[-1]) + 1):
-            now = epochs == epoch
-            items[now] = permute(within[now], self.n_sequences, seed=self.seed, epoch=epoch)
-        return items
+        if self.order is not None:
+            return self.order.at(places)
+        return in_epochs(places, self.n_sequences, seed=self.seed)
+
+    def _source_items(self, proportions: Mapping[str, float]) -> dict[str, Span]:
+        """The sequences of every source that has a part: their first input may be the end-of-text before its first document."""
+        found = {}
+        for one in self.tokens.sources:
+            if not proportions.get(one.source):
+                continue
+            first = -(-(one.start - 1) // self.seq_len)
+            count = (one.end - 1) // self.seq_len - first
+            if count < 1:
+                raise UserError(
+                    f"data source {one.source!r} has {one.end - one.start} tokens, in which no whole sequence of train.seq_len "
+                    f"{self.seq_len} lies; give it more text, a weight of 0 in data.mixer, or a smaller train.seq_len"
+                )
+            found[one.source] = Span(first, count)
+        return found
 
     def batch(self, items: Items) -> Batch:
         """These sequences, in this order, on the CPU."""

@@ -28,6 +28,16 @@ def permute(places: NDArray[np.int64], n: int, *, seed: int, epoch: int) -> NDAr
     return values.astype(np.int64)
 
 
+def in_epochs(places: NDArray[np.int64], n: int, *, seed: int) -> NDArray[np.int64]:
+    """What stands at each of `places` of an endless order: every one of [0, n) once an epoch, each epoch in an order of its own."""
+    epochs, within = np.divmod(places, n)
+    items = np.empty_like(places)
+    for epoch in np.unique(epochs).tolist():
+        now = epochs == epoch
+        items[now] = permute(within[now], n, seed=seed, epoch=epoch)
+    return items
+
+
 def _feistel(values: Words, half: int, keys: tuple[np.uint64, ...]) -> Words:
     bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = values >> bits, values & mask

@@ -34,6 +34,7 @@ class Prepared:
     tokenizer_directory  where it is saved; a run copies it
     train, validation    token files
     fingerprint          of the source, the split and the tokenizer: equal where the tokens are
+    proportions          source -> its part of what is trained on; None where it is as much as there is
     """
 
     tokenizer: Tokenizer
@@ -41,6 +42,7 @@ class Prepared:
     train: TokenFile
     validation: TokenFile
     fingerprint: str
+    proportions: dict[str, float] | None = None
 
     def contents(self) -> dict[str, str]:
         """What a run goes on with, or not at all: by content, so that a copied or touched file is the same text."""

@@ -111,6 +111,7 @@ class Trainer:
             batch_size=spec.train.batch_size,
             seed=spec.data_seed,
             mask_documents=spec.data.mask_documents,
+            proportions=prepared.proportions,
         )
         self.engine = make_engine(spec, accelerator)
         self.engine.warn = reporter.say

@@ -126,3 +126,72 @@ def test_too_little_text_for_one_sequence_is_refused_with_the_remedy(tokens: Tok
 def test_a_sequence_is_found_in_its_documents(tokens: TokenFile) -> None:
     batches = Batches(tokens, seq_len=8, batch_size=1, seed=0)
     assert [tuple(passage) for passage in batches.locate(1)] == [("d0", 7, 8), ("d1", 0, 1), ("d2", 0, 7)]
+
+
+def mixed_file(directory: Path, lengths: dict[str, list[int]]) -> TokenFile:
+    """Documents of these lengths, source by source; every token is its own place in the file."""
+    place = 1
+    with TokenWriter(directory, "train", vocab_size=1 << 20, eos_id=0, tokenizer="abc") as writer:
+        for length in (length for source in lengths.values() for length in source):
+            writer.add(str(place), list(range(place, place + length)), length)
+            place += length + 1
+    seal(directory, "train", sources={name: len(source) for name, source in lengths.items()})
+    return TokenFile(directory, "train")
+
+
+@given(
+    lengths=st.lists(st.lists(st.integers(0, 40), min_size=1, max_size=6), min_size=1, max_size=4),
+    seq_len=st.integers(1, 9),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=50, deadline=None)
+def test_a_sequence_is_a_source_s_where_all_that_it_predicts_is(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[list[int]], seq_len: int, seed: int
+) -> None:
+    tokens = mixed_file(tmp_path_factory.mktemp("tokens"), {str(index): source for index, source in enumerate(lengths)})
+    if tokens.n_tokens <= seq_len:
+        return
+    n_sequences = Batches(tokens, seq_len=seq_len, batch_size=1, seed=0).n_sequences
+    predicted = [range(item * seq_len + 1, (item + 1) * seq_len + 1) for item in range(n_sequences)]
+    for source in tokens.sources:
+        whole = [item for item, targets in enumerate(predicted) if source.start <= targets[0] and targets[-1] < source.end]
+        if not whole:
+            with pytest.raises(UserError, match=rf"source '{source.source}' has {source.end - source.start} tokens"):
+                Batches(tokens, seq_len=seq_len, batch_size=1, seed=seed, proportions={source.source: 1.0})
+            continue
+        batches = Batches(tokens, seq_len=seq_len, batch_size=len(whole), seed=seed, proportions={source.source: 1.0})
+        assert sorted(batches.items(0).tolist()) == sorted(batches.items(1).tolist()) == whole
+
+
+@given(batch_size=st.integers(1, 23), parts=st.integers(1, 4), ahead=st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_mixed_sequences_do_not_depend_on_the_batch_nor_on_what_was_asked_before(
+    tmp_path_factory: pytest.TempPathFactory, batch_size: int, parts: int, ahead: int
+) -> None:
+    tokens = mixed_file(tmp_path_factory.mktemp("tokens"), {"a": [400, 300], "b": [500], "c": [90]})
+    mixed = {"a": 0.5, "b": 0.2, "c": 0.3}
+    big = Batches(tokens, seq_len=8, batch_size=batch_size * parts, seed=1, proportions=mixed)
+    for step in range(ahead):
+        big.items(step * 97)
+    small = Batches(tokens, seq_len=8, batch_size=batch_size, seed=1, proportions=mixed)
+    assert big.items(50).tolist() == np.concatenate([small.items(50 * parts + part) for part in range(parts)]).tolist()
+
+
+def test_mixed_sequences_are_read_and_found_as_any_others(tmp_path: Path) -> None:
+    tokens = mixed_file(tmp_path, {"a": [40, 30], "b": [50]})
+    batches = Batches(tokens, seq_len=8, batch_size=4, seed=0, proportions={"a": 0.75, "b": 0.25})
+    items = batches.items(3)
+    batch = batches.batch(items)
+    assert batch.item_ids is not None and batch.item_ids.tolist() == items.tolist()
+    for row, item in enumerate(items.tolist()):
+        assert batch.ids[row].tolist() == tokens.read(item * 8, item * 8 + 8).tolist()
+        assert {passage.document for passage in batches.locate(item)} <= set(tokens.document_ids)
+
+
+def test_proportions_of_steps_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    tokens = mixed_file(tmp_path, {"a": [4000], "b": [500]})
+    batches = Batches(tokens, seq_len=8, batch_size=32, seed=0, proportions={"a": 0.25, "b": 0.75})
+    boundary = tokens.sources[1].start // 8
+    parts = [float(np.mean(batches.items(step) < boundary)) for step in range(160)]
+    # Ten blocks of 512 sequences are all of these steps.
+    assert np.mean(parts) == 0.25 and np.std(parts) < 0.1

@@ -39,6 +39,7 @@ class Lane:
             batch_size=spec.train.batch_size,
             seed=spec.data_seed,
             mask_documents=spec.data.mask_documents,
+            proportions=prepared.proportions,
         )
         self.guard = Guard(spec.train.spikes)
         # A doctor asks no more of an engine where a run never goes back.
