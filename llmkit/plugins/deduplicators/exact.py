@@ -25,11 +25,14 @@ class Exact(Deduplicator):
         return [self._hash(document.text) for document in documents]
 
     def resolve(self, sketches: Ragged, sizes: NDArray[np.int64]) -> Resolution:
-        if not len(sketches):
-            return Resolution(np.zeros(0, np.int64))
-        rows = np.asarray(sketches.values).reshape(-1, WORDS)
-        _, first, which = np.unique(rows.view([("high", "<u8"), ("low", "<u8")]), return_index=True, return_inverse=True)
-        return Resolution(first[which.ravel()].astype(np.int64))
+        hashes = np.asarray(sketches.values).reshape(-1, WORDS)
+        order = np.lexsort(hashes.T)
+        hashes = hashes[order]
+        new = np.ones(len(order), np.bool_)
+        new[1:] = (hashes[1:] != hashes[:-1]).any(axis=1)
+        keeper = np.empty(len(order), np.int64)
+        keeper[order] = order[new][np.cumsum(new) - 1]
+        return Resolution(keeper)
 
     def _hash(self, text: str) -> Words:
         if self.params.ignore_case:
