@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmkit.core.interfaces.filter import Limit as Limit
     from llmkit.core.interfaces.init import Init as Init
     from llmkit.core.interfaces.mixer import Mixer as Mixer
+    from llmkit.core.interfaces.mixer import MixerParams as MixerParams
     from llmkit.core.interfaces.mixer import Size as Size
     from llmkit.core.interfaces.norm import Norm as Norm
     from llmkit.core.interfaces.objective import Batch as Batch
@@ -88,6 +89,7 @@ _PUBLIC = {
     "Ragged": "llmkit.core.interfaces.deduplicator",
     "Resolution": "llmkit.core.interfaces.deduplicator",
     "Mixer": "llmkit.core.interfaces.mixer",
+    "MixerParams": "llmkit.core.interfaces.mixer",
     "Size": "llmkit.core.interfaces.mixer",
 }
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from llmkit.core.component import Chosen
 from llmkit.core.errors import UserError
+from llmkit.core.interfaces.mixer import MixerParams
 from llmkit.core.kinds import Kind
 from llmkit.core.problems import suggestion
 from llmkit.core.site import Site
@@ -178,6 +179,9 @@ def _data(spec: Spec) -> Iterator[Violation]:
         return
     if data.mixer is not None and data.sources is None:
         yield Violation("data.mixer", f"{data.mixer.type!r} mixes named sources, and there are none; give `data.sources`, or remove it")
+    elif data.mixer is not None and isinstance(data.mixer.params, MixerParams):
+        for place, message in data.mixer.params.check_sources(data.named_sources):
+            yield Violation(f"data.mixer.{place}", message)
     for name, chosen in data.filters.items():
         for index, source in enumerate(getattr(chosen.params, "sources", None) or ()):
             if source not in data.named_sources:

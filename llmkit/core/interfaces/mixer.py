@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
+
+from llmkit.core.component import Params
+
+
+class MixerParams(Params):
+    """For a mixer whose parameters name sources, so that a name that is none is told where it was written, before anything is read."""
+
+    def check_sources(self, sources: Collection[str]) -> Iterable[tuple[str, str]]:
+        """What is wrong with these parameters where the spec has these sources: where, below the mixer (`weights.web`), and a sentence."""
+        return ()
 
 
 class Size(NamedTuple):
