@@ -7,10 +7,10 @@ from typing import Self
 
 from tokenizers import models, trainers
 
+from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import BpeParams
 from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
-from llmkit.plugins.tokenizers.sample import sampled
 
 
 class BytePair(FastTokenizer):

@@ -8,10 +8,10 @@ from typing import Self
 
 from tokenizers import Tokenizer, decoders, models
 
+from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import BYTES, CharParams
 from llmkit.plugins.tokenizers.cut import special
 from llmkit.plugins.tokenizers.fast import LONE_SURROGATES, FastTokenizer
-from llmkit.plugins.tokenizers.sample import sampled
 
 
 class Character(FastTokenizer):

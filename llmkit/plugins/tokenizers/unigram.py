@@ -9,10 +9,10 @@ from typing import Self
 from tokenizers import decoders, models, trainers
 
 from llmkit.core.errors import UserError
+from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import UnigramParams
 from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
-from llmkit.plugins.tokenizers.sample import sampled
 
 Pieces = list[tuple[str, float]]
 

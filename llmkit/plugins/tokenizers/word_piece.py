@@ -7,10 +7,10 @@ from typing import Self
 
 from tokenizers import decoders, models, trainers
 
+from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import WordPieceParams
 from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
-from llmkit.plugins.tokenizers.sample import sampled
 
 CONTINUED = "‿"
 """Marks a piece that goes on with a word. BERT's `##` can be text, and `##a` would be two things; this is no byte's spelling."""

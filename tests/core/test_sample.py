@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmkit.core.sample import PASSAGE, sampled
 from llmkit.plugins.tokenizers.byte_pair import BytePair
 from llmkit.plugins.tokenizers.components import BpeParams
-from llmkit.plugins.tokenizers.sample import PASSAGE, sampled
 
 texts = st.lists(st.lists(st.sampled_from(["a", "é\n", "\n\n", "word " * 300, "x" * 5000, "\ud800"]), max_size=8).map("".join), max_size=6)
 
