@@ -97,7 +97,7 @@ class Sample(Record):
 
     text   the document as it came in, cut to its first characters
     after  the document as it went on, where it was rewritten
-    keeper the copy that stays, where it was dropped as a duplicate
+    keeper the id of the copy that stays, where it was dropped as a duplicate
     """
 
     stage: str
@@ -224,10 +224,14 @@ class Funnel(Record):
         return self.stages[0].after if self.stages else Amount(documents=0, bytes=0)
 
     @property
+    def cleaning(self) -> list[Stage]:
+        """The stages that decide which documents are kept: those before the split."""
+        return [stage for stage in self.stages if stage.stage.partition(".")[0] in CLEANED]
+
+    @property
     def kept(self) -> Amount:
         """What the last filter and the last deduplicator left, on both sides of the split."""
-        cleaned = [stage.after for stage in self.stages if stage.stage.partition(".")[0] in CLEANED]
-        return cleaned[-1] if cleaned else self.read
+        return self.cleaning[-1].after if self.cleaning else self.read
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints of it."""

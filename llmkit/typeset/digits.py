@@ -1,6 +1,6 @@
 """Numbers as a reader takes them: no more digits than are known, a true minus, SI prefixes, and never `1e-05`.
 
-Text for people only; `results.csv` and `results.json` have every digit.
+Text for people only; the JSON beside a report has every digit.
 """
 
 from __future__ import annotations
@@ -117,6 +117,18 @@ def duration(seconds: float | None) -> str:
 def percent(fraction: float) -> str:
     """A level such as 1 - alpha: `95%`, `99.9%`."""
     return f"{100 * fraction:.6g}%"
+
+
+def portion(part: float, whole: float) -> str:
+    """A part of a whole, to a tenth of a percent: `8.8%`; `<0.1%` where there is some, `>99.9%` where there is not all."""
+    if not whole:
+        return ABSENT
+    hundredths = 100 * part / whole
+    if 0 < hundredths < 0.05:
+        return "<0.1%"
+    if 99.95 <= hundredths < 100:
+        return ">99.9%"
+    return _minus(f"{hundredths:.1f}".removesuffix(".0")) + "%"
 
 
 def half_width(interval: tuple[float, float] | None) -> float | None:

@@ -52,3 +52,10 @@ class Table(NamedTuple):
     note: str = ""
     anchor: str = ""
     folds: bool = True
+
+
+def narrowed(table: Table) -> Table:
+    """Without the columns in which nobody has anything."""
+    kept = [place for place in range(len(table.heads)) if any(row.cells[place].text for row in table.rows)]
+    rows = [row._replace(cells=[row.cells[place] for place in kept]) for row in table.rows]
+    return table._replace(heads=[table.heads[place] for place in kept], rows=rows)

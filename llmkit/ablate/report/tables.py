@@ -20,7 +20,7 @@ from llmkit.ablate.report.words import (
 )
 from llmkit.ablate.results import ArmResult, Cell, Judgement, StudyResult
 from llmkit.typeset.digits import ABSENT, count, duration, evidence, measured, probability, spread
-from llmkit.typeset.table import ADDRESS, CODE, NUMBER, PROSE, WORD, Entry, Head, Row, Table
+from llmkit.typeset.table import ADDRESS, CODE, NUMBER, PROSE, WORD, Entry, Head, Row, Table, narrowed
 
 
 def results(result: StudyResult) -> Table:
@@ -130,7 +130,7 @@ def tuning(result: StudyResult) -> Table:
         ]
         rows.append(Row(arm.name, cells, index))
     note = "Each arm was searched with the same number of trials, on seeds of their own. Fixed: as the spec has it, nothing tuned."
-    return _narrowed(Table("tuning", "What was tuned", "arm", heads, rows, note))
+    return narrowed(Table("tuning", "What was tuned", "arm", heads, rows, note))
 
 
 def runs(result: StudyResult) -> Table:
@@ -214,13 +214,6 @@ def _tried(trials: Sequence[dict[str, Any]], chosen: dict[str, Any]) -> str:
 
 def _settings(settings: dict[str, Any]) -> str:
     return ", ".join(f"{address.rpartition('.')[2]} = {value_words(value)}" for address, value in settings.items())
-
-
-def _narrowed(table: Table) -> Table:
-    """Without the columns in which nobody has anything."""
-    kept = [place for place in range(len(table.heads)) if any(row.cells[place].text for row in table.rows)]
-    rows = [row._replace(cells=[row.cells[place] for place in kept]) for row in table.rows]
-    return table._replace(heads=[table.heads[place] for place in kept], rows=rows)
 
 
 def _present(text: str) -> str:

@@ -1,0 +1,183 @@
+"""What became of the text, in sentences: the same ones in the page and in the Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmkit.data.funnel import Amount, Funnel, Sample, Stage
+from llmkit.data.report.thresholds import dropped_at, dropped_in_use, moved
+from llmkit.typeset.digits import MINUS, TIMES, count, measured, portion, quantity
+from llmkit.typeset.sentence import Named, Sentence, joined, many
+from llmkit.typeset.visible import one_line
+
+ABOUT = "\u2248\u202f"
+"""Before what was estimated."""
+
+HALF = 0.5
+"""The part of what comes in that a stage seldom drops for a good reason."""
+
+LOST = 0.1
+"""A source of which less is left has as good as gone."""
+
+BROKEN = 0.01
+"""The part of the records beyond which broken ones are no accident."""
+
+STEEP = 0.02
+"""The part of the documents that a tenth more or less of a threshold should not decide about."""
+
+MISSED = 0.9
+"""A recall or a precision below this is worth a look at the bands."""
+
+REPEATED = 4.0
+"""Epochs beyond which reading a text again is worth much less than new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
+
+LISTED = 3
+"""Stages that the first sentence names."""
+
+
+def byline(funnel: Funnel) -> str:
+    """The report in a line."""
+    filters, deduplicators = (len(stages_of(funnel, kind)) for kind in ("filters", "deduplicators"))
+    told = [many(len(sources(funnel)), "source") if sources(funnel) else "", many(filters, "filter"), many(deduplicators, "deduplicator")]
+    return " \u00b7 ".join(filter(None, ["what became of the text", *told]))
+
+
+def summary(funnel: Funnel) -> list[Sentence]:
+    """How much was read and is left, and where most of it went."""
+    read, kept = funnel.read, funnel.kept
+    if not read.documents:
+        return [["No document was read."]]
+    told: list[Sentence] = [
+        ["Of ", Named(many(read.documents, "document")), f" that {'was' if read.documents == 1 else 'were'} read ({bytes_words(read)}), "],
+        [Named(count(kept.documents)), f" {_is(kept.documents)} kept, {portion(kept.documents, read.documents)}: {amount_words(kept)}."],
+    ]
+    first: Sentence = [piece for sentence in told for piece in sentence]
+    most = sorted((stage for stage in funnel.stages if stage.removed), key=lambda stage: -stage.removed)[:LISTED]
+    if not most:
+        return [first, ["Nothing was dropped."]]
+    named = joined([[Named(stage.stage), f" ({count(stage.removed)})"] for stage in most])
+    return [first, ["Most went at ", *named, "."]]
+
+
+def notices(funnel: Funnel) -> list[Sentence]:
+    """What a reader should look at before believing the numbers."""
+    return [sentence for told in (_broken, _heavy, _idle, _needless, _steep, _gone, _unfound, _repeated) for sentence in told(funnel)]
+
+
+def stages_of(funnel: Funnel, kind: str) -> list[Stage]:
+    """The stages whose address begins with a word: `filters`, `deduplicators`."""
+    return [stage for stage in funnel.stages if stage.stage.partition(".")[0] == kind]
+
+
+def sources(funnel: Funnel) -> list[str]:
+    """Every source that some stage tells apart, in the spec's order."""
+    return list(dict.fromkeys(source for stage in funnel.stages for source in stage.by_source))
+
+
+def bytes_words(amount: Amount) -> str:
+    """Its bytes, in three digits."""
+    return quantity(amount.bytes, "B")
+
+
+def tokens_words(amount: Amount) -> str:
+    """Its tokens, marked where they were estimated; empty where nobody counted."""
+    if amount.tokens is None:
+        return ""
+    return (ABOUT if amount.estimated else "") + quantity(amount.tokens)
+
+
+def amount_words(amount: Amount) -> str:
+    """Its bytes and tokens."""
+    return ", ".join(filter(None, [bytes_words(amount), f"{tokens} tokens" if (tokens := tokens_words(amount)) else ""]))
+
+
+def held_words(sample: Sample) -> str:
+    """What was measured of a sample and what it was held against: `12 against a limit of 50`."""
+    told = [measured(sample.value) if sample.value is not None else ""]
+    told.append(f"limit {measured(sample.limit)}" if sample.limit is not None else "")
+    return ", ".join(filter(None, told))
+
+
+def left_words(stage: Stage) -> str:
+    """What a stage took away: `\u2212880 (8.8%), 12 rewritten`."""
+    gone = stage.before.documents - stage.after.documents
+    told = [f"{MINUS}{count(gone)} ({portion(gone, stage.before.documents)})" if gone > 0 else ""]
+    told.append(f"{count(stage.rewritten)} rewritten" if stage.rewritten else "")
+    return ", ".join(filter(None, told))
+
+
+def _is(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
+def _broken(funnel: Funnel) -> Iterator[Sentence]:
+    number = sum(funnel.broken.values())
+    records = number + funnel.read.documents
+    if number > BROKEN * records:
+        reason = one_line(max(funnel.broken, key=lambda key: funnel.broken[key]))
+        told = f" of all records ({count(number)}) could not be read, most of them because: {reason}. Is it the right kind of file?"
+        yield [Named(portion(number, records)), told]
+
+
+def _heavy(funnel: Funnel) -> Iterator[Sentence]:
+    for stage in funnel.stages:
+        if stage.removed <= HALF * stage.before.documents:
+            continue
+        told = f" drops {portion(stage.removed, stage.before.documents)} of what reaches it"
+        reasons = sorted(stage.reasons, key=lambda key: -stage.reasons[key])[:1]
+        yield [Named(stage.stage), told, *(f", mostly for {one_line(reason)}" for reason in reasons), ": read its samples."]
+
+
+def _idle(funnel: Funnel) -> Iterator[Sentence]:
+    idle = [
+        stage for stage in stages_of(funnel, "filters") + stages_of(funnel, "deduplicators") if not stage.removed and not stage.rewritten
+    ]
+    if idle and funnel.read.documents:
+        named = joined([[Named(stage.stage)] for stage in idle])
+        one = len(idle) == 1
+        yield [*named, f" {'does' if one else 'do'} nothing to this text, and could be left out."]
+
+
+def _needless(funnel: Funnel) -> Iterator[Sentence]:
+    needless = [stage for stage in stages_of(funnel, "filters") if stage.only == 0 and stage.removed and not stage.rewritten]
+    if needless:
+        named = joined([[Named(stage.stage)] for stage in needless])
+        yield ["Every document that ", *named, f" {'drops' if len(needless) == 1 else 'drop'}, another filter drops as well."]
+
+
+def _steep(funnel: Funnel) -> Iterator[Sentence]:
+    for one in funnel.sensitivities:
+        if not one.values:
+            continue
+        here = dropped_in_use(one)
+        tighter = dropped_at(one, *moved(one, 0.1))
+        if tighter - here > STEEP:
+            told = (
+                f" of {one.stage} stands on a slope: a tenth stricter, it would drop {portion(tighter, 1)} instead of {portion(here, 1)}."
+            )
+            yield [Named(one.parameter), told]
+
+
+def _gone(funnel: Funnel) -> Iterator[Sentence]:
+    if not funnel.stages or len(sources(funnel)) < 2:
+        return
+    kept = {source: stage.by_source[source][1].documents for stage in funnel.cleaning for source in stage.by_source}
+    for source, (_, read) in funnel.stages[0].by_source.items():
+        if read.documents and kept.get(source, read.documents) < LOST * read.documents:
+            yield ["Of the source ", Named(source), f" only {count(kept[source])} of {many(read.documents, 'document')} are left."]
+
+
+def _unfound(funnel: Funnel) -> Iterator[Sentence]:
+    for one in funnel.clusters:
+        if one.audit is None or not one.audit.duplicates:
+            continue
+        for what, value in (("recall", one.audit.recall), ("precision", one.audit.precision)):
+            if value is not None and value < MISSED:
+                told = f" has a {what} of {value:.2f} on the sample that was compared exactly: see its curve."
+                yield [Named(one.stage), told]
+
+
+def _repeated(funnel: Funnel) -> Iterator[Sentence]:
+    for share in funnel.shares:
+        if share.epochs is not None and share.epochs > REPEATED:
+            yield ["The source ", Named(share.source), f" is read {share.epochs:.3g}{TIMES}: beyond four, new text is worth much more."]
