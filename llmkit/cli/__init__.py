@@ -15,6 +15,7 @@ from llmkit.cli.ledger import show_step
 from llmkit.cli.output import run_app
 from llmkit.cli.plugins import app as plugins
 from llmkit.cli.spec import app as spec
+from llmkit.cli.tokenizer import app as tokenizer
 from llmkit.cli.train import train_spec
 from llmkit.cli.verdict import judge_numbers
 from llmkit.cli.verify_resume import verify_resume
@@ -35,6 +36,7 @@ app.command("verdict")(judge_numbers)
 app.command("verify-resume")(verify_resume)
 app.add_typer(plugins, name="plugins")
 app.add_typer(spec, name="spec")
+app.add_typer(tokenizer, name="tokenizer")
 
 
 def main() -> None:
