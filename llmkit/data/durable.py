@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import filecmp
 import hashlib
 import os
@@ -12,13 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llmkit.core.errors import UserError
-from llmkit.data.cache import flush
+from llmkit.data.cache import FORBIDDEN, FULL, flush
 
 DRAFT = ".part"
 """What is half-written, or half-removed, has a name that begins with a dot and ends so."""
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def write_flushed(path: Path, pieces: Iterable[bytes | memoryview]) -> str:

@@ -1,0 +1,254 @@
+"""The stages `deduplicators.<name>`: sketches of every shard beside each other, one look at all sketches, and then the shards again.
+
+Whatever is kept for all documents at once is a map of a file, but for some numbers a document.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from llmkit.core.component import Chosen
+from llmkit.core.interfaces.deduplicator import Deduplicator, Ragged, Resolution
+from llmkit.core.interfaces.filter import Drop
+from llmkit.core.interfaces.source import Document
+from llmkit.data.accounting import BLANK, Account, ShardAccount, StageAccount, rank_of, write_account
+from llmkit.data.audit import audit
+from llmkit.data.cache import flush
+from llmkit.data.document_shards import ENDING, Row, ShardWriter, read_groups
+from llmkit.data.durable import draft_of
+from llmkit.data.funnel import Audit
+from llmkit.data.workers import Task
+
+DUPLICATE = "duplicate"
+LARGEST = 20
+"""How many of the largest clusters are named."""
+
+MEMBERS = 10
+"""And how many documents of each."""
+
+FILES = ("sketches", "lengths", "sizes", "ids")
+COPIED = 1 << 24
+
+
+@dataclass(frozen=True)
+class Sketching:
+    """Sketch the documents of each shard."""
+
+    input: tuple[Path, ...]
+    deduplicator: Chosen
+
+    def run(self, directory: Path, task: Task) -> None:
+        made: Deduplicator = self.deduplicator.make()
+        lengths: list[int] = []
+        sizes: list[int] = []
+        begun = time.process_time()
+        drafts = {name: draft_of(_file(directory, task.name, name)) for name in FILES}
+        with drafts["sketches"].open("wb") as values, drafts["ids"].open("wb") as ids:
+            for rows in read_groups(self.input[task.index]):
+                documents = [row.document for row in rows]
+                for row in made.sketch(documents):
+                    values.write(np.ascontiguousarray(row, "<u8").tobytes())
+                    lengths.append(len(row))
+                sizes += [len(document.text.encode()) for document in documents]
+                ids.writelines(document.id.replace("\n", " ").encode() + b"\n" for document in documents)
+        np.array(lengths, "<i8").tofile(drafts["lengths"])
+        np.array(sizes, "<i8").tofile(drafts["sizes"])
+        for name, draft in drafts.items():
+            flush(draft)
+            draft.replace(_file(directory, task.name, name))
+        account = StageAccount(seconds=time.process_time() - begun)
+        write_account(task.account(directory), account)
+
+
+class Found(Account):
+    """What a deduplicator found, but for the documents themselves: as `funnel.Clusters`."""
+
+    documents: int
+    sizes: Counter[int] = Field(default_factory=Counter)
+    largest: list[list[str]] = Field(default_factory=list)
+    seconds: float = 0.0
+
+
+def resolve(deduplicator: Chosen, sketches: Path, shards: int, directory: Path) -> Found:
+    """Look at all sketches at once; leave what is to be done with each document in the directory."""
+    begun = time.process_time()
+    lengths, sizes = (_numbers(sketches, shards, name) for name in ("lengths", "sizes"))
+    values = directory / "sketches.part"
+    _concatenated([_file(sketches, f"{shard:05d}", "sketches") for shard in range(shards)], values)
+    ragged = Ragged(_map(values, "<u8").view(np.uint64), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+    found: Resolution = deduplicator.make().resolve(ragged, sizes)
+    del ragged
+    values.unlink()
+    _save(directory, found, len(sizes))
+    clusters = Found(documents=len(sizes), **_clusters(found.keeper, sketches, shards))
+    clusters.seconds = time.process_time() - begun
+    return clusters
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """Leave out of each shard what was found.
+
+    first  the number of each shard's first document, counted over all
+    found  where `resolve` left it
+    """
+
+    name: str
+    input: tuple[Path, ...]
+    deduplicator: Chosen
+    first: tuple[int, ...]
+    found: Path
+    sketches: Path
+
+    @property
+    def stage(self) -> str:
+        return f"deduplicators.{self.name}"
+
+    def run(self, directory: Path, task: Task) -> None:
+        made: Deduplicator = self.deduplicator.make()
+        resolution = load_resolution(self.found)
+        account, begun = StageAccount(), time.process_time()
+        number = self.first[task.index]
+        with ShardWriter(directory / f"{task.name}.{ENDING}") as writer:
+            for rows in read_groups(self.input[task.index]):
+                for row in rows:
+                    kept = self._kept(made, resolution, number, row, account)
+                    number += 1
+                    if kept is not None:
+                        account.after.count(writer.add(kept))
+        account.seconds = time.process_time() - begun
+        left = ShardAccount(documents=writer.n_documents, bytes=writer.n_bytes, stages={self.stage: self._named(account.trimmed())})
+        write_account(task.account(directory), left)
+
+    def _kept(self, made: Deduplicator, resolution: Resolution, number: int, row: Row, account: StageAccount) -> Row | None:
+        document = row.document
+        account.before.count(len(document.text.encode()))
+        keeper = int(resolution.keeper[number])
+        if keeper != number:
+            account.drop(self.stage, document, Drop(DUPLICATE), keeper=str(keeper))
+            return None
+        gone = resolution.cut.row(number) if resolution.cut is not None else ()
+        if not len(gone):
+            return row
+        left = _without(made, document, gone)
+        if not left.text.strip():
+            account.drop(self.stage, document, Drop(BLANK))
+            return None
+        account.rewrite(self.stage, document, left.text)
+        return row._replace(document=left)
+
+    def _named(self, account: StageAccount) -> StageAccount:
+        """With the names of the copies that stay instead of their numbers: looked up for the samples alone."""
+        ids = _Ids(self.sketches, self.first)
+        for one in account.samples:
+            if one.sample.keeper is not None:
+                one.sample = one.sample.model_copy(update={"keeper": ids.name_of(int(one.sample.keeper))})
+        return account
+
+
+def load_resolution(directory: Path) -> Resolution:
+    """What `resolve` has left, as maps of its files."""
+    keeper = _map(directory / "keeper.bin", "<i8")
+    if not (directory / "cut.bin").exists():
+        return Resolution(keeper)
+    return Resolution(keeper, Ragged(_map(directory / "cut.bin", "<u8").view(np.uint64), _map(directory / "cut.starts.bin", "<i8")))
+
+
+def audited(made: Deduplicator, texts: Sequence[str]) -> Audit | None:
+    """These texts, deduplicated by themselves, held against exact Jaccard similarity; None where the deduplicator estimates none."""
+    rows = made.sketch([Document(str(number), text) for number, text in enumerate(texts)])
+    starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
+    sizes = np.array([len(text.encode()) for text in texts], np.int64)
+    return audit(made, texts, made.resolve(Ragged(np.concatenate(rows), starts), sizes).keeper)
+
+
+def sampled_texts(input: Sequence[Path], most: int) -> list[str]:
+    """The texts of a sample of documents, in their order: those with the smallest ranks."""
+    chosen: list[tuple[int, int, str]] = []
+    for number, document in enumerate(_documents(input)):
+        chosen.append((rank_of("audit", document.id), number, document.text))
+        if len(chosen) > 2 * most:
+            chosen = sorted(chosen)[:most]
+    return [text for _, _, text in sorted(sorted(chosen)[:most], key=lambda one: one[1])]
+
+
+def _documents(input: Sequence[Path]) -> Iterator[Document]:
+    for path in input:
+        for rows in read_groups(path):
+            yield from (row.document for row in rows)
+
+
+def _without(made: Deduplicator, document: Document, gone: Sequence[int] | NDArray[np.uint64]) -> Document:
+    numbers = {int(unit) for unit in gone}
+    return replace(document, text="".join(unit for place, unit in enumerate(made.units(document.text)) if place not in numbers))
+
+
+def _clusters(keeper: NDArray[np.int64], sketches: Path, shards: int) -> dict[str, object]:
+    keepers, sizes = np.unique(keeper, return_counts=True)
+    several = sizes > 1
+    keepers, sizes = keepers[several], sizes[several]
+    largest = keepers[np.lexsort((keepers, -sizes))[:LARGEST]]
+    ids = _Ids(sketches, tuple(accumulate(_counts(sketches, shards), initial=0))[:-1])
+    members = [[int(one), *(int(other) for other in np.flatnonzero(keeper == one)[:MEMBERS] if other != one)][:MEMBERS] for one in largest]
+    counted = Counter({int(size): int(count) for size, count in zip(*np.unique(sizes, return_counts=True), strict=True)})
+    return {"sizes": counted, "largest": [[ids.name_of(number) for number in group] for group in members]}
+
+
+class _Ids:
+    """Names of documents by their number, over all shards; of one shard at a time they are held."""
+
+    def __init__(self, directory: Path, first: Sequence[int]) -> None:
+        self._directory, self._first = directory, np.array(first, np.int64)
+        self._held: dict[int, list[bytes]] = {}
+
+    def name_of(self, number: int) -> str:
+        # The last of the shards that begin at or before it: one without documents begins where the next one does.
+        shard = int(np.searchsorted(self._first, number, side="right")) - 1
+        if shard not in self._held:
+            self._held = {shard: _file(self._directory, f"{shard:05d}", "ids").read_bytes().split(b"\n")}
+        return self._held[shard][number - int(self._first[shard])].decode()
+
+
+def _save(directory: Path, found: Resolution, documents: int) -> None:
+    if len(found.keeper) != documents or not np.array_equal(found.keeper[found.keeper], found.keeper):
+        raise ValueError("a deduplicator's keepers are not their own keepers, or not as many as there are documents")
+    found.keeper.astype("<i8").tofile(directory / "keeper.bin")
+    if found.cut is not None:
+        found.cut.values.astype("<u8").tofile(directory / "cut.bin")
+        found.cut.starts.astype("<i8").tofile(directory / "cut.starts.bin")
+
+
+def _counts(sketches: Path, shards: int) -> list[int]:
+    return [_file(sketches, f"{shard:05d}", "sizes").stat().st_size // 8 for shard in range(shards)]
+
+
+def _numbers(directory: Path, shards: int, name: str) -> NDArray[np.int64]:
+    found = [np.fromfile(_file(directory, f"{shard:05d}", name), "<i8") for shard in range(shards)]
+    return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def _concatenated(paths: Sequence[Path], target: Path) -> None:
+    with target.open("wb") as file:
+        for path in paths:
+            with path.open("rb") as piece:
+                while block := piece.read(COPIED):
+                    file.write(block)
+
+
+def _map(path: Path, dtype: str) -> NDArray[np.int64]:
+    if not path.stat().st_size:
+        return np.empty(0, dtype)  # an empty file cannot be mapped
+    return np.asarray(np.memmap(path, dtype, mode="r"))
+
+
+def _file(directory: Path, name: str, what: str) -> Path:
+    return directory / f"{name}.{what}"
