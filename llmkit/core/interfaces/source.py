@@ -46,6 +46,14 @@ class Broken:
     raw: bytes = b""
 
 
+@dataclass(frozen=True)
+class Skipped(Broken):
+    """A record that its source leaves out because a parameter says so: a generated file, a page that was not found.
+
+    Counted by its reason as every loss is, but nothing is wrong with it: whoever stops at what is broken does not stop here.
+    """
+
+
 class Source:
     """A stream of documents, built with `(params)`. `documents` and `fingerprint` are to be written. Plain Python, no torch.
 
@@ -79,7 +87,7 @@ class Source:
 
         The shards together are all documents, each once; `documents(0, 1)` is the whole. Memory does not grow with the
         input. It is called again for another pass. A blank document is left out by whoever reads. A record that cannot be
-        read is yielded as `Broken`, and reading goes on. Raises `UserError` naming the file or the name where there is
+        read is yielded as `Broken`, one that is left out as `Skipped`, and reading goes on. Raises `UserError` naming the file or the name where there is
         nothing to go on with: it is missing, or may not be read.
         """
         raise NotImplementedError

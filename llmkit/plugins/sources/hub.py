@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.core.errors import UserError
-from llmkit.core.interfaces.source import Document, Source
+from llmkit.core.interfaces.source import Broken, Document, Source
+from llmkit.plugins.sources.blocks import Unreadable
+from llmkit.plugins.sources.columns import text_in
 from llmkit.plugins.sources.components import HubParams
+from llmkit.plugins.sources.files import broken
 
 LARGE = 1_000_000_000
 
@@ -24,7 +27,7 @@ class Hub(Source):
 
     params: HubParams
 
-    def documents(self, shard: int, of: int) -> Iterator[Document]:
+    def documents(self, shard: int, of: int) -> Iterator[Document | Broken]:
         rows = islice(enumerate(self._rows()), shard, self.params.limit, of)
         for number, row in rows:
             yield self._document(number, row)
@@ -34,20 +37,22 @@ class Hub(Source):
         known = (self.params.model_dump_json(), builder.config_id, builder.hash)
         return hashlib.sha256(repr(known).encode()).hexdigest()[:16]
 
-    def _document(self, number: int, row: dict[str, Any]) -> Document:
+    def _document(self, number: int, row: dict[str, Any]) -> Document | Broken:
         params = self.params
-        text = self._value(row, params.column)
-        if not isinstance(text, str):
-            raise UserError(
-                f"hub source: column {params.column!r} of {params.name!r} holds {type(text).__name__} in record {number}, not text"
-            )
-        name = f"{params.name}/{params.split}#{number}" if params.id_column is None else str(self._value(row, params.id_column))
+        place = f"{params.name}/{params.split}#{number}"
+        self._check(row, params.column)
+        if params.id_column is not None:
+            self._check(row, params.id_column)
+        try:
+            text = text_in(row, params.column)
+        except Unreadable as error:
+            return broken(place, error, b"")
+        name = place if params.id_column is None else str(row[params.id_column])
         return Document(name, text, f"hub:{params.name}")
 
-    def _value(self, row: dict[str, Any], column: str) -> Any:
+    def _check(self, row: dict[str, Any], column: str) -> None:
         if column not in row:
             raise UserError(f"hub source: {self.params.name!r} has no column {column!r}; it has {', '.join(row)}")
-        return row[column]
 
     def _builder(self) -> Any:
         import datasets

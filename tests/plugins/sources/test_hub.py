@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.core.errors import UserError
+from llmkit.core.interfaces.source import Broken, Document
 from llmkit.plugins.sources.components import HubParams
 from llmkit.plugins.sources.hub import Hub
 
@@ -57,11 +58,17 @@ def test_the_fingerprint_follows_the_files(folder: Path) -> None:
     assert Hub(HubParams(name=str(folder))).fingerprint() != first
 
 
+def test_a_record_without_text_is_set_aside_and_the_others_are_read(folder: Path) -> None:
+    (folder / "train.jsonl").write_text('{"text": null}\n{"text": "one"}\n')
+    found = list(Hub(HubParams(name=str(folder))).documents(0, 1))
+    assert isinstance(found[0], Broken) and found[0].reason == "has null for text" and found[0].id == f"{folder}/train#0"
+    assert isinstance(found[1], Document) and found[1].text == "one"
+
+
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
         ({"column": "body"}, "no column 'body'; it has text, name, number"),
-        ({"column": "number"}, "column 'number' of .* holds int in record 0"),
         ({"split": "nowhere"}, "cannot load .*nowhere"),
         ({"data_files": ["nothing-*.json"]}, r"cannot load .*data files"),
     ],

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmkit.core.errors import UserError
-from llmkit.core.interfaces.source import Document
-from llmkit.plugins.sources import text as module
+from llmkit.core.interfaces.source import Broken, Document
+from llmkit.plugins.sources import blocks as module
 from llmkit.plugins.sources.components import TextParams
 from llmkit.plugins.sources.text import Text
 
@@ -61,7 +61,7 @@ def test_a_separator_is_found_across_blocks(tmp_path_factory: pytest.TempPathFac
     path = tmp_path_factory.mktemp("text") / "x"
     path.write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "READ", block)
+        patch.setattr(module, "BLOCK", block)
         found = documents(str(path), separator=separator)
     assert [document.text for document in found] == [piece.strip("\r\n") for piece in text.split(separator) if piece.strip()]
     for document in found:
@@ -69,11 +69,18 @@ def test_a_separator_is_found_across_blocks(tmp_path_factory: pytest.TempPathFac
         assert text[offset:].lstrip("\n").startswith(document.text)
 
 
-@pytest.mark.parametrize("params", [{}, {"split": "line"}, {"split": "paragraph"}, {"separator": "|"}])
-def test_a_byte_that_is_no_utf8_is_named_with_its_offset(tmp_path: Path, params: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [({}, []), ({"split": "line"}, ["good line"]), ({"split": "paragraph"}, ["good line"]), ({"separator": "|"}, ["x"])],
+)
+def test_a_byte_that_is_no_utf8_is_named_with_its_offset_and_the_rest_is_read(
+    tmp_path: Path, params: dict[str, str], kept: list[str]
+) -> None:
     (tmp_path / "bad.txt").write_bytes(b"good line\n\nbad \xff line|x\n")
-    with pytest.raises(UserError, match=r"bad\.txt.*byte 0xff at offset 15"):
-        documents(str(tmp_path / "bad.txt"), **params)
+    records = list(Text(TextParams(paths=str(tmp_path / "bad.txt"), **params)).documents(0, 1))  # type: ignore[arg-type]
+    [broken] = [record for record in records if isinstance(record, Broken)]
+    assert broken.reason == "is no UTF-8" and broken.detail == "byte 0xff at offset 15" and b"bad \xff" in broken.raw
+    assert [record.text for record in records if isinstance(record, Document)] == kept
 
 
 def test_what_matches_nothing_is_named(folder: Path) -> None:
