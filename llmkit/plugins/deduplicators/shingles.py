@@ -184,6 +184,6 @@ def _letters() -> Words:
 
 
 def _plain(character: str) -> str:
-    """Its lower case without accents, where that is one letter."""
-    letters = unicodedata.normalize("NFD", character.lower())
+    """Its folded case without accents, where that is one letter."""
+    letters = unicodedata.normalize("NFD", character.casefold())
     return letters[0] if all(unicodedata.category(mark) == "Mn" for mark in letters[1:]) else character

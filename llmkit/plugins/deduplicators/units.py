@@ -17,8 +17,9 @@ SHORT = 0
 """Stands for a unit that is too short to be cut."""
 AT_ONCE = 1 << 23
 """Units that are sorted together, about: what `resolve` holds besides its answer is some 40 bytes for each of them."""
-PARAGRAPH = re.compile(r".*?\n(?:[^\S\n]*\n)+|.+", re.DOTALL)
-LINE = re.compile(r"[^\n]*\n(?:[^\S\n]*\n)*|[^\n]+")
+BLANK = r"(?:\s*(?:\n|\Z))?"
+PARAGRAPH = re.compile(rf".*?\n[^\S\n]*\n{BLANK}|.+", re.DOTALL)
+LINE = re.compile(rf"[^\n]*\n{BLANK}|[^\n]+")
 
 
 class _Units(Deduplicator):
