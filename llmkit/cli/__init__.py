@@ -7,6 +7,7 @@ import typer
 from llmkit.cli.ablate import ablate_study
 from llmkit.cli.build import build_model
 from llmkit.cli.compare import compare_runs
+from llmkit.cli.data import app as data
 from llmkit.cli.evaluate import evaluate_run
 from llmkit.cli.export import export_model
 from llmkit.cli.generate import generate_text
@@ -34,6 +35,7 @@ app.command("ledger")(show_step)
 app.command("train")(train_spec)
 app.command("verdict")(judge_numbers)
 app.command("verify-resume")(verify_resume)
+app.add_typer(data, name="data")
 app.add_typer(plugins, name="plugins")
 app.add_typer(spec, name="spec")
 app.add_typer(tokenizer, name="tokenizer")

@@ -27,7 +27,7 @@ from llmkit.data.split import is_held_out
 from llmkit.data.tokens import FORMAT, TokenFile, seal
 from llmkit.data.workers import Task, Workers
 
-SUMMARY = "prepared.json"
+SUMMARY = "summary.json"
 BROKEN = "broken.jsonl"
 
 

@@ -75,7 +75,7 @@ class Workers:
             left = _alone_for_a_while(job, directory, left, lambda done: tell(len(tasks) - done, len(tasks)))
         count = min(usable_cores() if self.count is None else self.count, len(left))
         if count > 1:
-            with _watched(directory, tasks, tell):
+            with watched(directory, tasks, tell):
                 _together(job, directory, left, count)
             return
         for task in left:
@@ -172,7 +172,7 @@ def _end_with(parent: int) -> None:
 
 
 @contextmanager
-def _watched(directory: Path, tasks: Sequence[Task], tell: Tell) -> Iterator[None]:
+def watched(directory: Path, tasks: Sequence[Task], tell: Tell) -> Iterator[None]:
     """Progress, seen by the accounts that appear."""
     ended = threading.Event()
 

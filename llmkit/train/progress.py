@@ -84,6 +84,18 @@ class Terminal:
         self._bar.update(self._task, completed=done, total=total, description=words)
 
 
+class Preparing(Terminal):
+    """The stages of preparing data: a bar on a terminal, a line for each elsewhere."""
+
+    counted = "shard"
+
+    def preparing(self, stage: str, done: int, total: int | None) -> None:
+        if self.has_bar and total:
+            self.move(done, total, stage)
+        else:
+            super().preparing(stage, done, total)
+
+
 class Screen(Terminal):
     """A run's steps: a bar on a terminal, some lines elsewhere."""
 
