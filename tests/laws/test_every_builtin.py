@@ -13,8 +13,10 @@ import pytest
 from llmkit import catalog, runtime
 from llmkit.core.kinds import Kind
 from llmkit.testing import check, laws
+from llmkit.testing.example_files import example_files
 
-FROM_FILES = {(Kind.tokenizer, "pretrained"), (Kind.source, "pydoc"), (Kind.source, "text"), (Kind.source, "hub")}
+RECORDS = ("code", "html", "jsonl", "parquet", "warc")
+FROM_FILES = {(Kind.tokenizer, "pretrained"), *((Kind.source, name) for name in ("pydoc", "text", "hub", *RECORDS))}
 BUILTINS = [component for name in runtime.BUILTINS for component in import_module(name).llmkit_components()]
 TEXT = ["the first document\nhas two lines", "the second", "naïve 世界", "and a fourth"]
 
@@ -48,6 +50,12 @@ def test_the_text_source_keeps_every_law(tmp_path: Path, split: str) -> None:
     for index, text in enumerate(TEXT):
         (tmp_path / f"{index}.txt").write_text(f"{text}\n\n{text}, again\n", encoding="utf-8")
     keeps_every_law(Kind.source, "text", {"paths": [str(tmp_path / "*.txt")], "split": split})
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_source_of_files_keeps_every_law(tmp_path: Path, name: str) -> None:
+    for params in example_files(tmp_path, catalog())[name]:
+        keeps_every_law(Kind.source, name, params)
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_separator_ends_a_document(folder: Path) -> None:
     assert [(document.id, document.text) for document in found] == [("sub/c.txt#0", "third"), ("sub/c.txt#18", "fourth")]
 
 
-@given(text=st.text("ab-\n", max_size=60), block=st.integers(1, 7), separator=st.sampled_from(["-", "--", "ab", "-\n"]))
+@given(text=st.text("ab-\n", min_size=1, max_size=60), block=st.integers(1, 7), separator=st.sampled_from(["-", "--", "ab", "-\n"]))
 @settings(max_examples=80, deadline=None)
 def test_a_separator_is_found_across_blocks(tmp_path_factory: pytest.TempPathFactory, text: str, block: int, separator: str) -> None:
     path = tmp_path_factory.mktemp("text") / "x"
