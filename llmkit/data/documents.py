@@ -241,7 +241,7 @@ class Cleaned:
 
     def _check_read(self, found: Documents, what: str) -> None:
         if not found.tally.documents:
-            raise UserError(f"{what} yields no text" + (f": all that it has is broken, first {found.first_broken}" if found.broken else ""))
+            raise UserError(f"{what} yields no text{_why_none(found)}")
         if self.strict and found.broken:
             raise UserError(f"{what}: {found.first_broken}; mend it, or leave --strict out to set such records aside")
 
@@ -351,3 +351,11 @@ def _nothing_left(found: Sequence[Documents]) -> str:
     told = ", ".join(f"{count:,} by {reason}" for reason, count in reasons.most_common(5))
     total = sum(one.stages[READ].after.documents for one in found)
     return f"data.filters and data.deduplicators leave none of {total:,} documents ({told}); loosen what removes the most"
+
+
+def _why_none(read: Documents) -> str:
+    """What became of the records of a source of which none is a document."""
+    if read.broken:
+        return f": all that it has is broken, first {read.first_broken}"
+    reasons = read.stages[READ].reasons.most_common()
+    return ": left out were " + ", ".join(f"{count} ({reason})" for reason, count in reasons) if reasons else ""

@@ -16,7 +16,7 @@ from pydantic import Field
 from llmkit.core.component import Chosen
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.filter import Drop
-from llmkit.core.interfaces.source import HTML, Broken, Document, Source
+from llmkit.core.interfaces.source import HTML, Broken, Document, Skipped, Source
 from llmkit.data.accounting import BLANK, Account, StageAccount, Tally, bin_of, write_account
 from llmkit.data.document_shards import ENDING, SHARD_BYTES, Row, ShardWriter
 from llmkit.data.durable import write_whole
@@ -98,7 +98,9 @@ class Reading:
         with ShardWriter(directory / f"{name}.{ENDING}") as writer:
             for record in records:
                 part.records += 1
-                if isinstance(record, Broken):
+                if isinstance(record, Skipped):
+                    part.read.drop(READ, self._shown(record), Drop(record.reason))
+                elif isinstance(record, Broken):
                     self._set_aside(record, part, broken)
                 elif not record.text or record.text.isspace():
                     part.read.drop(READ, record, Drop(BLANK))
@@ -124,11 +126,14 @@ class Reading:
         if self.strict:
             raise UserError(f"source {self.name or self.source.type}: {told}; mend it, or leave --strict out to set such records aside")
         part.broken[record.reason] += 1
-        shown = Document(record.id, record.raw[:FIRST_BYTES].decode("utf-8", "replace"), self.name or self.source.type)
-        part.read.drop(READ, shown, Drop(record.reason), "broken")
+        part.read.drop(READ, self._shown(record), Drop(record.reason), "broken")
         part.first = part.first or told
         raw = base64.b64encode(record.raw[:FIRST_BYTES]).decode()
         lines.append(json.dumps({"id": record.id, "reason": record.reason, "detail": record.detail, "raw": raw}) + "\n")
+
+    def _shown(self, record: Broken) -> Document:
+        """What a person sees of it in the report."""
+        return Document(record.id, record.raw[:FIRST_BYTES].decode("utf-8", "replace"), self.name or self.source.type)
 
 
 def encodable(document: Document) -> Document:
