@@ -119,6 +119,16 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.6g}%"
 
 
+def given(number: float, significant: int | None = None) -> str:
+    """A number that somebody chose, as they would write it; one that was measured, to so many significant digits."""
+    if significant is not None:
+        number = float(f"{number:.{significant}g}")
+    if number and not 1e-6 <= abs(number) < 1e9:
+        return measured(number)
+    text = f"{number:,.10f}".rstrip("0").rstrip(".")
+    return _minus(text) if number else "0"
+
+
 def portion(part: float, whole: float) -> str:
     """A part of a whole, to a tenth of a percent: `8.8%`; `<0.1%` where there is some, `>99.9%` where there is not all."""
     if not whole:
@@ -128,7 +138,7 @@ def portion(part: float, whole: float) -> str:
         return "<0.1%"
     if 99.95 <= hundredths < 100:
         return ">99.9%"
-    return _minus(f"{hundredths:.1f}".removesuffix(".0")) + "%"
+    return f"{hundredths:.0f}%" if hundredths in (0, 100) else _minus(f"{hundredths:.1f}") + "%"
 
 
 def half_width(interval: tuple[float, float] | None) -> float | None:

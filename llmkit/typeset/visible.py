@@ -19,7 +19,7 @@ JOINERS = frozenset("\u200c\u200d\u00ad")
 
 
 def visible(text: str, most: int | None = None) -> str:
-    """The text with a picture or the number of each character that has no glyph: NUL is `␀`, an override of direction is `⟨202E⟩`.
+    """The text with the number of each character that has no glyph in its place: NUL is `⟨0000⟩`, an override of direction `⟨202E⟩`.
 
     most  characters after which it is cut, with a sign that it is
     """
@@ -38,10 +38,7 @@ def one_line(text: str, most: int | None = None) -> str:
 def _shown(character: str) -> str:
     if character in KEPT or character in JOINERS or unicodedata.category(character) not in HIDDEN:
         return character
-    code = ord(character)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\u27e8{code:04X}\u27e9"
+    return f"\u27e8{ord(character):04X}\u27e9"
 
 
 def _thinned(text: str) -> str:

@@ -155,9 +155,7 @@ def limit(parameter: str, statistic: str, values: list[float], least: float | No
     )
 
 
-def share(
-    name: str, documents: int, size: int, tokens: int, proportion: float, available: float, epochs: float | None, **more: object
-) -> Share:
+def share(name: str, documents: int, size: int, tokens: int, proportion: float, available: float, epochs: float | None) -> Share:
     return Share(source=name, documents=documents, bytes=size, tokens=tokens, proportion=proportion, available=available, epochs=epochs)
 
 

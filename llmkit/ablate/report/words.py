@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llmkit.ablate.results import ArmResult, Cell, StudyResult
-from llmkit.typeset.digits import between, count, half_width, measured, percent, spread
+from llmkit.typeset.digits import between, count, given, half_width, measured, percent, spread
 from llmkit.typeset.sentence import Named, Sentence, joined, many
 
 UNITS = {"val_bits_per_byte": "bits per byte", "val_loss": "nats per token"}
@@ -103,7 +103,7 @@ def difference_words(arm: ArmResult) -> str:
 
 def margin_words(result: StudyResult) -> str:
     """The margin of equivalence, as the study says it."""
-    return "" if result.equivalence is None else f"±{_given(result.equivalence)}"
+    return "" if result.equivalence is None else f"±{given(result.equivalence)}"
 
 
 def summary(result: StudyResult) -> list[Sentence]:
@@ -137,7 +137,7 @@ def summary(result: StudyResult) -> list[Sentence]:
 
 def method(result: StudyResult) -> list[str]:
     """Which test decides, and what it is corrected for: two sentences that a reviewer looks for."""
-    level, alpha = percent(1 - result.alpha), _given(result.alpha)
+    level, alpha = percent(1 - result.alpha), given(result.alpha)
     margin = margin_words(result)
     if result.sequential:
         same = f"; “equivalent” where the sequence lies within {margin}" if margin else ""
@@ -251,8 +251,3 @@ def _names(arms: Sequence[ArmResult]) -> Sentence:
     if len(arms) > LISTED:
         named.append([f"{len(arms) - LISTED} more"])
     return joined(named)
-
-
-def _given(number: float) -> str:
-    """A number that somebody chose, as they would write it."""
-    return f"{number:.10f}".rstrip("0").rstrip(".") if 1e-6 <= abs(number) < 1e9 else measured(number)

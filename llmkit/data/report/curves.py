@@ -9,16 +9,19 @@ from xml.etree.ElementTree import Element
 from llmkit.data.funnel import Audit, Clusters, Funnel, Sensitivity
 from llmkit.data.report import bars
 from llmkit.data.report.bars import Bar
-from llmkit.data.report.tables import given, limit_words
+from llmkit.data.report.tables import limit_words
 from llmkit.data.report.thresholds import above, below, dropped_in_use
-from llmkit.typeset.digits import count, portion
-from llmkit.typeset.frame import LETTER, WIDTH, Drawing, Point, Scale, axes, path, picture
+from llmkit.typeset.digits import count, given, portion
+from llmkit.typeset.frame import LETTER, WIDTH, Drawing, Point, Scale, axes, path, picture, shortened
 from llmkit.typeset.markup import node
 from llmkit.typeset.sentence import many
 from llmkit.typeset.visible import one_line
 
 HEIGHT = 190.0
 TALL = 260.0
+LETTERS = 30
+"""Of a statistic's name under its axis."""
+
 STEPS = 80
 """Points of a curve."""
 
@@ -32,8 +35,6 @@ AWAY = 1.5
 """Times the width of the statistic's range at which a threshold is too far away to be on its axis."""
 
 Z = 1.96
-SIZES = 15
-"""Sizes of clusters that are drawn."""
 
 
 def sensitivity_drawings(funnel: Funnel) -> list[Drawing]:
@@ -54,7 +55,7 @@ def _sensitivity(one: Sensitivity, place: int) -> Drawing:
     top = min(1.0, max(LEAST_TOP, ROOM * here))
     across = Scale.around(_reach(one, top), 46, WIDTH - 8, margin=0.02)
     down = Scale(0.0, top * 100, HEIGHT - 40, 26)
-    parts = axes(across, down, statistic, "% dropped")
+    parts = axes(across, down, shortened(statistic, LETTERS), "% dropped")
     for limit, part, ink in ((one.least, below, 1), (one.most, above, 2)):
         if limit is None:
             continue
@@ -83,8 +84,10 @@ def _curve(
     values: Sequence[float], part: Callable[[Sequence[float], float], float], top: float, ink: int, across: Scale, down: Scale
 ) -> Iterator[Element]:
     places = [across.low + (across.high - across.low) * step / STEPS for step in range(STEPS + 1)]
-    points: list[Point] = [(across.at(x), down.at(100 * min(part(values, x), top))) for x in places]
-    yield node("path", class_=f"line ink-{ink}", d=path(points), stroke_dasharray=None if ink == 1 else "6 3")
+    parts = [(x, part(values, x)) for x in places]
+    points: list[Point] = [(across.at(x), down.at(100 * dropped)) for x, dropped in parts if dropped <= top]
+    if points:
+        yield node("path", class_=f"line ink-{ink}", d=path(points), stroke_dasharray=None if ink == 1 else "6 3")
 
 
 def _in_use(limit: float, dropped: float, ink: int, across: Scale, down: Scale) -> Iterator[Element]:
@@ -108,16 +111,19 @@ def _sizes(one: Clusters, place: int) -> Iterator[Drawing]:
     if not one.sizes:
         return
     key = f"clusters-{place}"
-    ordered = sorted(one.sizes.items())
-    head, rest = ordered[: SIZES - 1], ordered[SIZES - 1 :]
-    drawn = [Bar(f"{size:,} documents", [number], count(number)) for size, number in head]
-    if rest:
-        number = sum(number for _, number in rest)
-        drawn.append(Bar(f"{rest[0][0]:,} to {rest[-1][0]:,} documents", [number], count(number)))
-    described = "; ".join(f"{count(number)} of {size}" for size, number in ordered[:100])
-    shown = bars.rows(key, "How many clusters there are of each size", described, drawn, float(max(bar.values[0] for bar in drawn)))
+    bins: dict[int, int] = {}
+    for size, number in one.sizes.items():
+        bins[size.bit_length()] = bins.get(size.bit_length(), 0) + number
+    drawn = [Bar(_size_words(power), [number], count(number)) for power, number in sorted(bins.items())]
+    described = "; ".join(f"{bar.name}: {bar.note}" for bar in drawn)
+    shown = bars.rows(key, "How many clusters there are of each size", described, drawn, float(max(bins.values())))
     caption = "How many clusters there are of each size. Look for few very large ones: a chain of pairs may join what is not alike."
     yield Drawing(key, f"{one.stage}: clusters", shown, caption)
+
+
+def _size_words(power: int) -> str:
+    low, high = 1 << (power - 1), (1 << power) - 1
+    return f"{count(low)} to {count(high)} documents"
 
 
 def _found(one: Clusters, place: int) -> Iterator[Drawing]:

@@ -6,7 +6,7 @@ from llmkit.data.funnel import Funnel, Stage
 from llmkit.data.report import bars
 from llmkit.data.report.bars import Bar
 from llmkit.data.report.words import amount_words, left_words
-from llmkit.typeset.digits import TIMES, count, measured, portion
+from llmkit.typeset.digits import TIMES, count, given, portion
 from llmkit.typeset.frame import Drawing
 from llmkit.typeset.visible import one_line
 
@@ -18,21 +18,21 @@ def funnel_drawing(funnel: Funnel) -> Drawing:
     """What is left at each stage, as documents and as bytes."""
     title = "What is left"
     if not funnel.read.documents:
-        return Drawing("funnel", title, None, "No document was read, so there is nothing to draw.")
+        return Drawing("left", title, None, "No document was read, so there is nothing to draw.")
     documents = max(stage.after.documents for stage in funnel.stages)
     size = _text(funnel).after.bytes
     drawn = [_bar(stage, documents, size) for stage in funnel.stages]
     described = "; ".join(
         f"{stage.stage}: {count(stage.after.documents)} documents, {amount_words(stage.after)}" for stage in funnel.stages
     )
-    shown = bars.rows("funnel", "Documents and bytes after each stage", described, drawn, 1.0)
+    shown = bars.rows("left", "Documents and bytes after each stage", described, drawn, 1.0)
     caption = (
         "After each stage, the documents (upper bar) and their bytes (lower bar) as parts of all that was read; pale, what left at that "
         "stage. Look for the stage where the bars shorten, and for one where bytes go and documents stay: it cuts within them."
     )
     if any(stage.after.bytes > size for stage in funnel.stages):
         caption += " Bytes are parts of the text that was extracted; an arrow is what was read as pages of HTML."
-    return Drawing("funnel", title, shown, caption)
+    return Drawing("left", title, shown, caption)
 
 
 def lengths_drawing(funnel: Funnel) -> Drawing:
@@ -74,7 +74,7 @@ def mixture_drawing(funnel: Funnel) -> Drawing | None:
         return None
     drawn = []
     for share in funnel.shares:
-        epochs = "" if share.epochs is None else f", {measured(share.epochs, share.epochs / 10)}{TIMES}"
+        epochs = "" if share.epochs is None else f", {given(share.epochs, 2)}{TIMES}"
         note = f"{portion(share.available, 1)} \u2192 {portion(share.proportion, 1)}{epochs}"
         drawn.append(Bar(one_line(share.source, 60), [share.available, share.proportion], note))
     described = "; ".join(

@@ -24,12 +24,13 @@ LEAD = 120
 """Characters that are shown before the first change of a rewritten document."""
 
 PIECE = re.compile(r"\s+|\w+|[^\w\s]")
+REWRITTEN = "rewritten"
 NAME = 160
 """Characters of an id or a reason."""
 
 WARNING = (
     "These are texts of strangers as they came in, with whatever was taken out of them: think before you hand this file on. "
-    "Characters without a glyph are written out, such as \u2400 for NUL and \u27e8202E\u27e9 for one that turns the direction of writing."
+    "A character without a glyph is its number: \u27e80000\u27e9 for NUL, and \u27e8202E\u27e9, which turns the direction of writing."
 )
 
 
@@ -55,9 +56,10 @@ def groups(funnel: Funnel) -> list[Group]:
     stages = {stage.stage: place for place, stage in enumerate(funnel.stages)}
     numbers = {(stage.stage, reason): number for stage in funnel.stages for reason, number in stage.reasons.items()}
     numbers |= {("read", reason): number for reason, number in funnel.broken.items()}
+    numbers |= {(stage.stage, REWRITTEN): stage.rewritten for stage in funnel.stages if stage.rewritten}
 
     def key(sample: Sample) -> tuple[str, str, str]:
-        return (sample.stage, sample.reason, sample.removal)
+        return (sample.stage, REWRITTEN if sample.removal == REWRITTEN else sample.reason, sample.removal)
 
     found = [Group(*of, numbers.get(of[:2]), list(samples)) for of, samples in groupby(sorted(funnel.samples, key=key), key=key)]
     return sorted(found, key=lambda group: (stages.get(group.stage, len(stages)), group.stage, -(group.number or 0), group.reason))
@@ -73,9 +75,7 @@ def drawn(funnel: Funnel) -> Iterator[Element]:
 def heading(group: Group) -> str:
     """What stands beside the reason: how many, and how many of them are here."""
     shown = many(len(group.samples), "sample")
-    if group.number is None:
-        return f"{group.removal}, {shown}"
-    return f"{group.removal} {count(group.number)}, {shown}"
+    return shown if group.number is None else f"{count(group.number)}, {shown}"
 
 
 def shown(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from llmkit.data.funnel import Amount, Funnel, Sensitivity, Stage
 from llmkit.data.report.thresholds import dropped_at, dropped_in_use, moved
 from llmkit.data.report.words import bytes_words, sources, stages_of, tokens_words
-from llmkit.typeset.digits import ABSENT, MINUS, count, duration, measured, portion, quantity
+from llmkit.typeset.digits import ABSENT, MINUS, count, duration, given, portion, quantity
 from llmkit.typeset.sentence import many
 from llmkit.typeset.table import CODE, PROSE, WORD, Entry, Head, Row, Table, narrowed
 from llmkit.typeset.visible import one_line
@@ -150,7 +150,7 @@ def audits(funnel: Funnel) -> Table:
                 if audit is None
                 else (
                     count(audit.documents),
-                    measured(audit.threshold),
+                    given(audit.threshold),
                     many(audit.duplicates, "pair"),
                     _rate(audit.recall),
                     _rate(audit.precision),
@@ -182,7 +182,8 @@ def by_source(funnel: Funnel) -> Table:
     """What each source lost at each stage."""
     names = sources(funnel)
     told = [stage for stage in funnel.cleaning if _touches(stage)]
-    heads = [Head("read", "documents"), *(Head(_name(stage), "of in") for stage in told), Head("kept", "documents"), Head("kept", "bytes")]
+    lost = [Head("broken" if stage is funnel.stages[0] else _name(stage), "of in") for stage in told]
+    heads = [Head("read", "documents"), *lost, Head("kept", "documents"), Head("kept", "bytes")]
     rows = []
     for place, name in enumerate(names):
         through = [stage.by_source[name] for stage in funnel.cleaning if name in stage.by_source]
@@ -215,7 +216,7 @@ def shares(funnel: Funnel) -> Table:
                 Entry(quantity(share.tokens)),
                 Entry(portion(share.available, 1)),
                 Entry(portion(share.proportion, 1)),
-                Entry("" if share.epochs is None else measured(share.epochs, share.epochs / 10)),
+                Entry("" if share.epochs is None else given(share.epochs, 2)),
             ],
             place,
         )
@@ -288,7 +289,7 @@ def _threshold(one: Sensitivity) -> list[Entry]:
         Entry(one_line(one.parameter, LONGEST)),
         Entry(one_line(one.statistic, LONGEST)),
         Entry(limit_words(one)),
-        Entry(measured(values[len(values) // 2])),
+        Entry(given(values[len(values) // 2], 4)),
         Entry(portion(dropped_in_use(one), 1)),
         Entry(portion(dropped_at(one, *moved(one, 0.1)), 1)),
         Entry(portion(dropped_at(one, *moved(one, -0.1)), 1)),
@@ -300,11 +301,6 @@ def limit_words(one: Sensitivity) -> str:
     """The limits in use: `at least 50`."""
     told = ["" if one.least is None else f"\u2265 {given(one.least)}", "" if one.most is None else f"\u2264 {given(one.most)}"]
     return ", ".join(filter(None, told))
-
-
-def given(value: float) -> str:
-    """A number that somebody chose, as they would write it."""
-    return count(value) if value == round(value) else f"{value:,.6g}".replace("-", MINUS, 1)
 
 
 def _rate(value: float | None) -> str:
@@ -335,7 +331,7 @@ def _flat(figures: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
         if isinstance(value, Mapping):
             yield from _flat(value, f"{address}.")
         elif isinstance(value, float):
-            yield address, measured(value)
+            yield address, given(value, 6)
         else:
             yield address, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from llmkit.data.funnel import Amount, Funnel, Sample, Stage
 from llmkit.data.report.thresholds import dropped_at, dropped_in_use, moved
-from llmkit.typeset.digits import MINUS, TIMES, count, measured, portion, quantity
+from llmkit.typeset.digits import MINUS, count, given, portion, quantity
 from llmkit.typeset.sentence import Named, Sentence, joined, many
 from llmkit.typeset.visible import one_line
 
@@ -92,16 +92,17 @@ def amount_words(amount: Amount) -> str:
 
 
 def held_words(sample: Sample) -> str:
-    """What was measured of a sample and what it was held against: `12 against a limit of 50`."""
-    told = [measured(sample.value) if sample.value is not None else ""]
-    told.append(f"limit {measured(sample.limit)}" if sample.limit is not None else "")
+    """What was measured of a sample and what it was held against: `12, limit 50`."""
+    told = [given(sample.value, 4) if sample.value is not None else ""]
+    told.append(f"limit {given(sample.limit)}" if sample.limit is not None else "")
     return ", ".join(filter(None, told))
 
 
 def left_words(stage: Stage) -> str:
-    """What a stage took away: `\u2212880 (8.8%), 12 rewritten`."""
+    """What a stage took away: `\u2212880 (8.8%), 12 rewritten`; what it set aside without dropping it was held out."""
     gone = stage.before.documents - stage.after.documents
-    told = [f"{MINUS}{count(gone)} ({portion(gone, stage.before.documents)})" if gone > 0 else ""]
+    told = [f"{MINUS}{count(gone)} ({portion(gone, stage.before.documents)})" if stage.removed else ""]
+    told.append(f"{count(gone)} held out" if gone > 0 and not stage.removed else "")
     told.append(f"{count(stage.rewritten)} rewritten" if stage.rewritten else "")
     return ", ".join(filter(None, told))
 
@@ -180,4 +181,8 @@ def _unfound(funnel: Funnel) -> Iterator[Sentence]:
 def _repeated(funnel: Funnel) -> Iterator[Sentence]:
     for share in funnel.shares:
         if share.epochs is not None and share.epochs > REPEATED:
-            yield ["The source ", Named(share.source), f" is read {share.epochs:.3g}{TIMES}: beyond four, new text is worth much more."]
+            yield [
+                "The source ",
+                Named(share.source),
+                f" is read {given(share.epochs, 2)} times: beyond four, new text is worth much more.",
+            ]
