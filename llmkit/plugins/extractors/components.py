@@ -30,7 +30,9 @@ class TrafilaturaParams(Params):
     favour: Literal["balance", "precision", "recall"] = Field(
         "balance", description="what is done where it is not sure: precision leaves out, recall keeps", examples=["precision", "recall"]
     )
-    fast: bool = Field(False, description="whether to go without a second opinion (jusText, readability) where little was found")
+    fast: bool = Field(
+        True, description="whether to go without a second opinion (jusText, readability) where little was found", examples=[False]
+    )
     comments: bool = Field(False, description="whether readers' comments are text")
     tables: bool = Field(True, description="whether what stands in tables is text")
     links: bool = Field(False, description="whether a link's address stands behind its words")
@@ -47,7 +49,7 @@ def llmkit_components() -> list[Component]:
             "resiliparse",
             ResiliparseParams,
             f"{here}.resiliparse:Resiliparse",
-            "rules over a page's tree, in C++: ten times as fast, with more of what is around the text (ECIR 2018)",
+            "rules over a page's tree, compiled: many times as fast, with more of what is around the text (ECIR 2018)",
         ),
         Component(
             Kind.extractor,
