@@ -72,9 +72,9 @@ class Stage(Record):
     rewritten  documents that stayed with another text
     reasons    why documents were dropped -> how many
     only       documents that this filter drops and no later one would have
-    shared     a later filter -> documents that both drop: each filter sees also what an earlier one dropped
+    shared     a later filter's name -> documents of `removed` that it drops as well: each filter sees also what an earlier one dropped
     by_source  the name of a source -> (before, after)
-    figures    what `learn` reported: a classifier's held-out accuracy
+    figures    what `learn` reported: a classifier's held-out accuracy; of `split`, both sides as amounts: `train`, `validation`
     seconds    of processor time, over all processes
     """
 
@@ -232,6 +232,12 @@ class Funnel(Record):
     def kept(self) -> Amount:
         """What the last filter and the last deduplicator left, on both sides of the split."""
         return self.cleaning[-1].after if self.cleaning else self.read
+
+    @property
+    def sides(self) -> dict[str, Amount]:
+        """What is trained on and what is held out, as the split's figures say; empty where they say nothing."""
+        figures = next((stage.figures for stage in self.stages if stage.stage == "split"), {})
+        return {name: Amount.model_validate(side) for name, side in figures.items() if isinstance(side, dict) and "documents" in side}
 
     def document(self) -> dict[str, Any]:
         """What `--json` prints of it."""

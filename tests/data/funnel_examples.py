@@ -46,8 +46,8 @@ def whole() -> Funnel:
     """Three sources, pages and broken records among them; filters that agree, idle and rewrite; two deduplicators; a mixture."""
     read, text = amount(10_120, 412_000_000), amount(9_980, 61_500_000, 15_200_000)
     quality, c4 = amount(8_412, 50_100_000, 12_400_000), amount(8_290, 47_000_000, 11_600_000)
-    exact, near = amount(7_930, 45_200_000, 11_200_000), amount(7_215, 41_800_000, 10_300_000)
-    trained = amount(6_850, 39_700_000, 9_790_112, estimated=False)
+    exact, near = amount(7_930, 45_200_000, 11_200_000), amount(7_215, 41_800_000, 10_300_000, estimated=False)
+    trained, held_out = amount(7_213, 41_790_000, 10_296_000, estimated=False), amount(2, 10_000, 4_000, estimated=False)
     reasons = {"min_words": 1_021, "max_symbol_ratio": 322, "min_alpha_words": 225}
     by_source = {
         "read": {"books": (120, 120), "peps": (600, 600), "web": (9_431, 9_400)},
@@ -71,7 +71,7 @@ def whole() -> Funnel:
             quality,
             reasons=reasons,
             only=1_100,
-            shared={"filters.c4": 411, "filters.agrees": 90},
+            shared={"c4": 411, "agrees": 90},
             by_source=told["filters.gopher"],
         ),
         stage(
@@ -90,8 +90,8 @@ def whole() -> Funnel:
         ),
         stage("deduplicators.exact", "exact", c4, exact, reasons={"duplicate": 360}, by_source=told["deduplicators.exact"]),
         stage("deduplicators.near", "minhash", exact, near, reasons={"duplicate": 715}, by_source=told["deduplicators.near"]),
-        stage("split", "", near, trained, removed=0),
-        stage("tokenize", "bpe", trained, trained),
+        stage("split", "", near, near, figures={"train": trained.model_dump(), "validation": held_out.model_dump()}),
+        stage("tokenize", "bpe", near, near),
     ]
     return Funnel(
         llmkit="0.9.1",
@@ -243,7 +243,7 @@ def many() -> Funnel:
     stages = [stage("read", "", left[0], left[0], by_source=dict.fromkeys(names, (left[0], left[0])))]
     for place, name in enumerate(filters):
         by_source = dict.fromkeys(names, (left[place], left[place + 1]))
-        shared = {other: 7 * index for index, other in enumerate(filters[place + 1 :])}
+        shared = {other.partition(".")[2]: 7 * index for index, other in enumerate(filters[place + 1 :])}
         stages.append(
             stage(name, "acme.a_component_with_a_name", left[place], left[place + 1], only=place, shared=shared, by_source=by_source)
         )

@@ -61,6 +61,7 @@ def test_a_reader_is_told_what_to_look_at_first() -> None:
         "steep of filters.gopher stands on a slope: a tenth stricter, it would drop 100% instead of 15.5%.",
         "deduplicators.near has a recall of 0.89 on the sample that was compared exactly: see its curve.",
         "The source books is read 6.4 times: beyond four, new text is worth much more.",
+        "Only 4,000 tokens (2 documents) are held out: a loss on so little says little. Raise data.validation, or give a holdout.",
     ]
 
 
@@ -143,8 +144,10 @@ def test_markdown_tells_the_stages_the_reasons_and_samples() -> None:
     for told in (
         "# three-sources",
         "7,215<br>of 7,930",
-        "\u2248\u202f10.3\u202fM",
-        "| filters.gopher | `min\\_words`".replace("\\_", "_"),
+        "\u2248\u202f11.2\u202fM",
+        "| filters.gopher | `min_words` | 1,021 | 65.1% | 10.2% |",
+        "| filters.gopher | 1,568 | 1,100<br>70.2% | 411<br>26.2% |",
+        "| validation | 2 | 10.0\u202fkB | 4.00\u202fk |",
         "web/1.warc.gz\\#5120, web, 12, limit 50",
         "became:",
         "in its place stays web/3",

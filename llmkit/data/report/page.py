@@ -54,10 +54,11 @@ def _parts(funnel: Funnel) -> dict[str, Element]:
     parts: dict[str, Element] = {}
     for key, title in TITLES.items():
         inside: list[Element] = []
-        if drawn := drawings.get(key, []):
-            inside.append(figures(drawn, figure_number))
-            figure_number += sum(drawing.picture is not None for drawing in drawn)
-        inside += _set(told.get(key, []), table_number)
+        drawn = drawings.get(key, [])
+        shown = _set(told.get(key, []), table_number)
+        pictures = [figures(drawn, figure_number)] if drawn else []
+        figure_number += sum(drawing.picture is not None for drawing in drawn)
+        inside += [*shown, *pictures] if key == "thresholds" else [*pictures, *shown]
         if key == "samples" and funnel.samples:
             inside += [node("p", samples.WARNING, class_="note"), *samples.drawn(funnel)]
         if inside:

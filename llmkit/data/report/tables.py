@@ -47,7 +47,7 @@ def others(funnel: Funnel) -> dict[str, list[Table]]:
         "reasons": [reasons(funnel), overlap(funnel)],
         "thresholds": [thresholds(funnel)],
         "duplicates": [audits(funnel), clusters(funnel)],
-        "contents": [by_source(funnel), shares(funnel)],
+        "contents": [by_source(funnel), shares(funnel), sides(funnel)],
         "broken": [broken(funnel)],
         "learned": [learned(funnel)],
     }
@@ -70,6 +70,7 @@ def reasons(funnel: Funnel) -> Table:
         )
         for place, stage in enumerate(funnel.stages)
         for reason, number in sorted(stage.reasons.items(), key=lambda item: (-item[1], item[0]))
+        if place or reason not in funnel.broken
     ]
     note = (
         "The parameter that a document was dropped for; with several, the first that the filter looks at. "
@@ -83,7 +84,7 @@ def overlap(funnel: Funnel) -> Table:
     filters = [stage for stage in stages_of(funnel, "filters") if stage.removed or stage.shared]
     if len(filters) < 2:
         return Table("overlap", "Which filters agree", "filter", [], [])
-    later = [stage for stage in filters if any(stage.stage in one.shared for one in filters)]
+    later = [stage for stage in filters if any(_name(stage) in one.shared for one in filters)]
     heads = [Head("dropped"), Head("only here"), *(Head(_name(stage), "as well") for stage in later)]
     rows = [
         Row(
@@ -229,6 +230,17 @@ def shares(funnel: Funnel) -> Table:
     return narrowed(Table("shares", "The mixture", "source", heads, rows, note))
 
 
+def sides(funnel: Funnel) -> Table:
+    """What is trained on, and what is held out."""
+    heads = [Head("documents"), Head("bytes"), Head("tokens")]
+    rows = [
+        Row(name, [Entry(count(side.documents)), Entry(quantity(side.bytes, "B")), Entry(tokens_words(side))], place)
+        for place, (name, side) in enumerate(funnel.sides.items())
+    ]
+    note = "The two sides of the split. Look whether enough is held out: the loss on a few documents is theirs, and not the text's."
+    return Table("sides", "Training and validation", "side", heads, rows, note)
+
+
 def broken(funnel: Funnel) -> Table:
     """Records that were no documents."""
     records = funnel.read.documents + sum(funnel.broken.values())
@@ -241,13 +253,13 @@ def broken(funnel: Funnel) -> Table:
 
 
 def learned(funnel: Funnel) -> Table:
-    """What stages report of themselves: a classifier's held-out accuracy."""
+    """What filters report of what they learned: a classifier's held-out accuracy."""
     rows = [
         Row(stage.stage, [Entry(one_line(key, LONGEST)), Entry(one_line(value, LONGEST))], place)
-        for place, stage in enumerate(funnel.stages)
+        for place, stage in enumerate(stages_of(funnel, "filters"))
         for key, value in _flat(stage.figures)
     ]
-    note = "What stages learned before the first document, in their own words. Look at the accuracy on held-out text before any threshold."
+    note = "What filters learned before the first document, in their own words. Look at the accuracy on held-out text before any threshold."
     return Table("learned", "What was learned", "stage", [Head("figure", kind=CODE), Head("value", kind=PROSE)], rows, note)
 
 
@@ -277,9 +289,9 @@ def _of(words: str, difference: int) -> str:
 
 
 def _both(stage: Stage, other: Stage) -> Entry:
-    if other.stage not in stage.shared:
+    number = stage.shared.get(_name(other))
+    if number is None:
         return Entry("")
-    number = stage.shared[other.stage]
     return Entry(count(number), portion(number, stage.removed))
 
 
@@ -330,12 +342,12 @@ def _flat(figures: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
         address = f"{prefix}{key}"
         if isinstance(value, Mapping):
             yield from _flat(value, f"{address}.")
-        elif isinstance(value, float):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             yield address, given(value, 6)
         else:
             yield address, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _name(stage: Stage) -> str:
-    """The last word of an address: columns are narrow."""
-    return stage.stage.rpartition(".")[2]
+    """The name that the spec gives it: columns are narrow."""
+    return stage.stage.partition(".")[2] or stage.stage

@@ -31,6 +31,9 @@ MISSED = 0.9
 REPEATED = 4.0
 """Epochs beyond which reading a text again is worth much less than new text (Muennighoff et al. 2023, arXiv:2305.16264)."""
 
+HELD_OUT = 5_000
+"""Tokens of validation text below which a loss on it says little."""
+
 LISTED = 3
 """Stages that the first sentence names."""
 
@@ -52,7 +55,7 @@ def summary(funnel: Funnel) -> list[Sentence]:
         [Named(count(kept.documents)), f" {_is(kept.documents)} kept, {portion(kept.documents, read.documents)}: {amount_words(kept)}."],
     ]
     first: Sentence = [piece for sentence in told for piece in sentence]
-    most = sorted((stage for stage in funnel.stages if stage.removed), key=lambda stage: -stage.removed)[:LISTED]
+    most = sorted((stage for stage in funnel.stages[1:] if stage.removed), key=lambda stage: -stage.removed)[:LISTED]
     if not most:
         return [first, ["Nothing was dropped."]]
     named = joined([[Named(stage.stage), f" ({count(stage.removed)})"] for stage in most])
@@ -61,7 +64,9 @@ def summary(funnel: Funnel) -> list[Sentence]:
 
 def notices(funnel: Funnel) -> list[Sentence]:
     """What a reader should look at before believing the numbers."""
-    return [sentence for told in (_broken, _heavy, _idle, _needless, _steep, _gone, _unfound, _repeated) for sentence in told(funnel)]
+    return [
+        sentence for told in (_broken, _heavy, _idle, _needless, _steep, _gone, _unfound, _repeated, _thin) for sentence in told(funnel)
+    ]
 
 
 def stages_of(funnel: Funnel, kind: str) -> list[Stage]:
@@ -186,3 +191,10 @@ def _repeated(funnel: Funnel) -> Iterator[Sentence]:
                 Named(share.source),
                 f" is read {given(share.epochs, 2)} times: beyond four, new text is worth much more.",
             ]
+
+
+def _thin(funnel: Funnel) -> Iterator[Sentence]:
+    side = funnel.sides.get("validation")
+    if side is not None and side.tokens is not None and side.tokens < HELD_OUT:
+        told = f" ({many(side.documents, 'document')}) are held out: a loss on so little says little."
+        yield ["Only ", Named(many(side.tokens, "token")), told, " Raise data.validation, or give a holdout."]
