@@ -6,10 +6,10 @@
     python benchmarks/minhash.py --curve curve.png                     the measured match rate beside 1 - (1 - s^8)^14
 
 Every way reads the same JSON lines and writes those that stay, in a process of its own, on one core unless --workers; rounds alternate,
-medians; the ratio is of documents a second of processor time. Words in runs of 5, 14 bands of 8 rows everywhere, and clusters by connected components. Documents are sentences drawn at random,
-from 40 to 800 words; half of them have copies, with up to 6% of their words replaced. Recall and precision are of pairs in one cluster
-against the exact Jaccard similarity of all pairs, at 0.75. Peers:
-`pip install 'datatrove[processing]' datasketch rensa xxhash spacy`. Peak is the processes' largest resident memory, added up.
+medians; the ratio is of documents a second of processor time. Words in runs of 5, 14 bands of 8 rows everywhere, clusters by connected
+components. Documents are sentences drawn at random, from 40 to 800 words; half of them have copies, with up to 6% of their words replaced.
+Recall and precision are of pairs in one cluster against the exact Jaccard similarity of all pairs, at 0.75. Peak is the processes' largest
+resident memory, added up. Peers: `pip install 'datatrove[processing]' datasketch rensa 'xxhash<4' spacy`.
 """
 
 from __future__ import annotations
