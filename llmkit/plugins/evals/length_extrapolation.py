@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.evaluator import Evaluation, Evaluator, LanguageModel, Score
 from llmkit.core.interfaces.source import Document
 from llmkit.plugins.evals.components import LengthExtrapolationParams
-from llmkit.plugins.evals.probe import accuracy, ask, check_tokenizer, items, longest
+from llmkit.plugins.evals.probe import accuracy, as_documents, ask, check_tokenizer, items, longest
 from llmkit.plugins.tasks.task import asked
 
 
@@ -53,3 +53,10 @@ class LengthExtrapolation(Evaluator):
             )
         n = params.instances
         return Evaluation([*scores, Score("read_up_to", float(read), None, n), Score("chance", params.task.chance, None, n)], rows)
+
+    def references(self) -> Iterator[Document]:
+        """The instances of every factor."""
+        params = self.params
+        for factor in params.factors:
+            task = params.task.longer(factor)
+            yield from as_documents(task, asked(task, params.seed, params.instances), f"{factor}x/")

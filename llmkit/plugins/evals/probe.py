@@ -63,6 +63,10 @@ class Probe(Evaluator):
         ]
         return Evaluation(scores, items(task, instances, replies))
 
+    def references(self) -> Iterator[Document]:
+        """The instances, which no source of the same task writes, and which text from elsewhere may have all the same."""
+        return as_documents(self.params, asked(self.params, self.params.seed, self.params.instances))
+
     def further(self, lm: LanguageModel, instances: Sequence[Instance], replies: Replies) -> list[Score]:
         """What a probe reports besides."""
         return []
@@ -120,6 +124,11 @@ def items(task: Task, instances: Sequence[Instance], replies: Replies, prefix: s
         }
         for index, (instance, some) in enumerate(zip(instances, replies, strict=True))
     ]
+
+
+def as_documents(task: Task, instances: Sequence[Instance], prefix: str = "") -> Iterator[Document]:
+    """The text of each instance, under the id that it has among the items."""
+    return (Document(f"{prefix}{index}", instance.text(task.separator)) for index, instance in enumerate(instances))
 
 
 def longest(lm: LanguageModel, task: Task, instances: Sequence[Instance]) -> int:

@@ -151,16 +151,15 @@ class Decontaminate(Filter):
     def _cut(self, text: str, spans: Iterable[tuple[int, int]]) -> str:
         """What is left between the spans and their margins, where it is longer than a margin."""
         margin = self.params.margin
-        ends = [0, *accumulate(len(folded(character)) for character in text)]
+        edges = np.array([0, *accumulate(len(folded(character)) for character in text)])
         kept: list[str] = []
         place = 0
-        for start, stop in [*spans, (ends[-1] + 1, 0)]:
-            first = int(np.searchsorted(ends, start, "right")) - 1
-            piece = text[place : max(first - margin, place)] if start <= ends[-1] else text[place:]
-            if len(piece.strip()) > margin:
-                kept.append(piece.strip())
-            place = max(place, int(np.searchsorted(ends, stop)) + margin)
-        return "\n\n".join(kept)
+        for start, stop in spans:
+            first = int(np.searchsorted(edges, start, "right")) - 1
+            kept.append(text[place : max(first - margin, place)])
+            place = max(place, int(np.searchsorted(edges, stop)) + margin)
+        pieces = [piece.strip() for piece in [*kept, text[place:]]]
+        return "\n\n".join(piece for piece in pieces if len(piece) > margin)
 
 
 class _Folding(dict[int, str]):

@@ -141,8 +141,8 @@ def _owned_by(heads: Hashes, tails: Hashes, lengths: NDArray[np.int32]) -> Ints:
     """For each of sorted needles, how many are the same."""
     differs = (heads[1:] != heads[:-1]) | (tails[1:] != tails[:-1]) | (lengths[1:] != lengths[:-1])
     group = np.concatenate([[0], np.cumsum(differs)])
-    sizes: Ints = np.bincount(group)
-    return sizes[group]
+    sizes: Ints = np.bincount(group)[group]
+    return sizes
 
 
 def save(classes: Sequence[Needles], directory: Path) -> None:
