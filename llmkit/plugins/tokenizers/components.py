@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from llmkit.core import chat
-from llmkit.core.component import Component, Params
+from llmkit.core.component import Component, Migration, Params
 from llmkit.core.errors import UserError
 from llmkit.core.hooks import hookimpl
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT, PADDING
@@ -227,6 +227,9 @@ def llmkit_components() -> list[Component]:
             UnigramParams,
             f"{here}.unigram:Unigram",
             "the likeliest cut into pieces of bytes, a unigram language model trained on the training documents",
+            # Revision 1 cut words that are frequent and in no other: the same text gives other pieces now.
+            revision=2,
+            migrations={1: Migration()},
         ),
         Component(
             Kind.tokenizer,

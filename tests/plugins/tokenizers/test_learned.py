@@ -91,6 +91,30 @@ def test_unigrams_pieces_go_from_the_likeliest_to_the_rarest_and_hold_every_byte
     assert any(len(piece) > 3 for piece, _ in ordered) and max(len(piece) for piece, _ in ordered) <= 16
 
 
+def test_a_frequent_word_that_is_in_no_other_is_one_piece() -> None:
+    frequent = ["before", "further", "proceed", "citizen"]
+    rare = [f"{left}{right}" for left in ("ba", "de", "ki", "lo", "mu") for right in ("rst", "nd", "ll", "mp", "sk", "ft")]
+    tokenizer = Unigram.train(UnigramParams(vocab_size=300), [(" " + " ".join(frequent)) * 200 + " " + " ".join(rare)] * 3)
+    assert [len(tokenizer.encode(f" {word}")) for word in frequent] == [1, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_unigram_needs_no_more_tokens_than_sentencepiece(tmp_path: Path) -> None:
+    sentencepiece = pytest.importorskip("sentencepiece")
+    file = Path(__file__).parents[4] / "shared/data/the-verdict/the-verdict.txt"
+    if not file.exists():
+        pytest.skip(f"{file} is not here")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    prefix = str(tmp_path / "theirs")
+    plain = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "byte_fallback": True, "minloglevel": 2}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_prefix=prefix, vocab_size=700, model_type="unigram", **plain
+    )
+    theirs = sum(map(len, sentencepiece.SentencePieceProcessor(model_file=f"{prefix}.model").encode(lines)))
+    ours = sum(map(len, Unigram.train(UnigramParams(vocab_size=700), lines).encode_batch(lines)))
+    assert ours < theirs
+
+
 @pytest.mark.parametrize("length", [1, 3])
 def test_no_piece_is_longer_than_asked_for(length: int) -> None:
     tokenizer = Unigram.train(UnigramParams(vocab_size=320, max_piece_length=length), TEXTS)
