@@ -82,7 +82,7 @@ class Encoding:
             writers = {name: stack.enter_context(_writer(directory, tokenizer, name, shard)) for name, shard in piece.shards}
             text = stack.enter_context(_HeldOutText(directory, dict(piece.shards).get("validation")))
             for rows in _batches(piece.path):
-                for row, ids in zip(rows, tokenizer.encode_batch([row.document.text for row in rows]), strict=True):
+                for row, ids in zip(rows, tokenizer.encode_arrays([row.document.text for row in rows]), strict=True):
                     side, size = piece.side_of(row), len(row.document.text.encode())
                     writers[side].add(row.document.id, ids, size)
                     _count(account.sides[side], row.document, size, len(ids) + 1)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from llmkit.core import chat
 from llmkit.core.chat import Messages
 from llmkit.core.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 END_OF_TEXT = "<|endoftext|>"
 PADDING = "<|pad|>"
@@ -20,8 +24,8 @@ class Tokenizer:
     Its parameters have `vocab_size` (a field, or a property that reads no heavy library): the ids that the model has rows for,
     special tokens included. Three laws: `decode(encode(text)) == text` for every text, unless the tokenizer normalises; plain
     text never makes a special token, while with `specials=True` those that are written in the text become themselves; nothing
-    is added at either end of a text. It is plain Python: no torch, no tensor. `encode_batch`, `pad_id`, `bos_id`, `stop_ids`,
-    `chat_template` and what is made of it may be left out.
+    is added at either end of a text. It is plain Python: no torch, no tensor. `encode_batch`, `encode_arrays`, `pad_id`, `bos_id`,
+    `stop_ids`, `chat_template` and what is made of it may be left out.
 
     A whole one, with the component that its plugin's hook returns:
 
@@ -178,6 +182,12 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str], *, specials: bool = False) -> list[list[int]]:
         """As `encode`, for many texts; override where that is faster."""
         return [self.encode(text, specials=specials) for text in texts]
+
+    def encode_arrays(self, texts: Sequence[str]) -> list[NDArray[np.uint32]]:
+        """As `encode_batch` of plain text, as arrays: for text by the gigabyte, where lists of integers cost more than what is in them."""
+        import numpy as np
+
+        return [np.asarray(ids, np.uint32) for ids in self.encode_batch(texts)]
 
     def encode_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """The ids of plain text, and for each the span of characters `[start, end)` that it covers."""
