@@ -151,7 +151,7 @@ def _texts(arguments: Sequence[str], spec: str | None, overrides: Sequence[str],
 
     def all_of() -> Iterator[tuple[str, Iterable[str]]]:
         if spec is not None:
-            yield from held_out(load_spec(spec, overrides), _preparing())
+            yield from held_out(load_spec(spec, overrides))
         for place in places(arguments):
             yield place.name, documents_of(place)
 

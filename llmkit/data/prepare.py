@@ -101,6 +101,13 @@ def prepare(
         return _Preparation(spec, cache, engine or Workers(workers), progress or _silent, strict).prepared()
 
 
+def prepared_tokenizer(spec: Spec, *, progress: Progress | None = None) -> Tokenizer:
+    """The tokenizer alone, as `prepare` makes or reuses it: nothing is encoded."""
+    cache = Cache(spec.data.cache)
+    with cache.told():
+        return _Preparation(spec, cache, Workers(), progress or _silent, strict=False).tokenizer()[0]
+
+
 class _Preparation:
     """The way of one spec."""
 
@@ -109,7 +116,7 @@ class _Preparation:
         self.cleaned = Cleaned(spec, cache, engine, progress, strict=strict)
 
     def prepared(self) -> Prepared:
-        tokenizer, directory = self._tokenizer()
+        tokenizer, directory = self.tokenizer()
         _check_sizes(self.spec, tokenizer)
         facts = {"documents": self.cleaned.key, "held_out": self.cleaned.held_out_key}
         fingerprint = key_of({"format": FORMAT, **facts, "tokenizer": tokenizer.fingerprint(), "eos": tokenizer.eos_id})
@@ -120,7 +127,8 @@ class _Preparation:
         proportions = None if self.spec.data.mixer is None else {share.source: share.proportion for share in shares}
         return Prepared(tokenizer, directory, train, validation, fingerprint, proportions, shares)
 
-    def _tokenizer(self) -> tuple[Tokenizer, Path]:
+    def tokenizer(self) -> tuple[Tokenizer, Path]:
+        """It, and where it is saved."""
         chosen = self.spec.tokenizer
         kind: type[Tokenizer] = chosen.component.resolve()
         if kind.learns:

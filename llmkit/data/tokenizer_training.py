@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmkit.core.errors import UserError
+from llmkit.core.interfaces.source import Document
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.core.spec import Spec
 from llmkit.data.durable import draft_of, take_name, told
-from llmkit.data.prepare import Prepared, Progress, prepare
+from llmkit.data.prepare import Progress, prepared_tokenizer, split_documents
 from llmkit.data.tokenizer_texts import Text, documents_of, gathered, places
 
 MEASURED_BYTES = 4_000_000
@@ -42,9 +43,8 @@ class Trained(NamedTuple):
 
 def trained_on_data(spec: Spec, progress: Progress) -> Trained:
     """As `train` makes it: on the documents that are trained on; what was made before is reused."""
-    prepared = prepare(spec, progress=progress)
-    texts = gathered(_by_source(prepared), MEASURED_BYTES)
-    return Trained(prepared.tokenizer, _bytes_per_token(prepared.tokenizer, texts), "held-out documents")
+    tokenizer = prepared_tokenizer(spec, progress=progress)
+    return Trained(tokenizer, _bytes_per_token(tokenizer, gathered(held_out(spec), MEASURED_BYTES)), "held-out documents")
 
 
 def trained_on_files(spec: Spec, arguments: Sequence[str], progress: Progress) -> Trained:
@@ -67,9 +67,10 @@ def learns(spec: Spec) -> bool:
     return bool(spec.tokenizer.component.resolve().learns)
 
 
-def held_out(spec: Spec, progress: Progress) -> Iterator[tuple[str, Iterable[str]]]:
-    """The held-out documents of a spec, under the name of their source."""
-    yield from _by_source(prepare(spec, progress=progress))
+def held_out(spec: Spec) -> Iterator[tuple[str, Iterable[str]]]:
+    """The held-out documents of a spec, under the name of their source: a pass for each source, so that not all of them are held."""
+    for source in dict.fromkeys(document.source for document in _held_out(spec)):
+        yield source, (document.text for document in _held_out(spec) if document.source == source)
 
 
 def save(tokenizer: Tokenizer, place: Path) -> None:
@@ -83,10 +84,8 @@ def save(tokenizer: Tokenizer, place: Path) -> None:
         take_name(draft, place)
 
 
-def _by_source(prepared: Prepared) -> Iterator[tuple[str, Iterable[str]]]:
-    """A pass over the documents for each source, so that not all of them are held at once."""
-    for source in dict.fromkeys(document.source for document in prepared.validation_documents()):
-        yield source, (document.text for document in prepared.validation_documents() if document.source == source)
+def _held_out(spec: Spec) -> Iterator[Document]:
+    return (document for held_out, document in split_documents(spec) if held_out)
 
 
 def _some(texts: Iterable[str]) -> Iterator[str]:
