@@ -451,6 +451,11 @@ class Batching(Utf8):
         return [self.encode(text) for text in texts]
 
 
+class Hasty(Utf8):
+    def encode_arrays(self, texts: Sequence[str]) -> list[Any]:
+        return [ids[:1000] for ids in super().encode_arrays(texts)]
+
+
 class ByteSpans(Utf8):
     def encode_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         ids = self.encode(text)
@@ -487,6 +492,7 @@ class Restless(Utf8):
         (Tidy, "text_survives_the_round_trip", "' ' comes back as ''"),
         (Greeting, "nothing_is_added_at_the_ends", "encode('', specials=False)"),
         (Batching, "a_batch_is_its_texts_one_by_one", "'<|endoftext|>' in a batch has other ids"),
+        (Hasty, "a_batch_is_its_texts_one_by_one", "encode_arrays gives other ids"),
         (ByteSpans, "spans_cover_the_text", "naïve"),
         (Forgetful, "saved_and_loaded_gives_the_same_ids", "special_tokens"),
         (Undeclared, "ids_are_below_the_vocabulary_size", "declare"),

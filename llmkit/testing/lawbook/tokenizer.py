@@ -32,6 +32,8 @@ NASTY = (
 TEXTS = [*NASTY, "the quick brown fox jumps over the lazy dog, again and again and again. " * 4] * 4
 """What a tokenizer that learns learns from."""
 
+MUCH = "many words, and " * 10_000
+
 
 def text_survives_the_round_trip(subject: Subject) -> None:
     """Text decoded from its ids is the text; where the component offers `normalises`, encoding and decoding again changes no more."""
@@ -74,7 +76,7 @@ def nothing_is_added_at_the_ends(subject: Subject) -> None:
 
 
 def a_batch_is_its_texts_one_by_one(subject: Subject) -> None:
-    """`encode_batch` gives what `encode` gives for each text."""
+    """`encode_batch`, and `encode_arrays`, give what `encode` gives for each text."""
     tokenizer = _trained(subject)
     texts = list(_texts(tokenizer))
     for specials in (False, True):
@@ -84,6 +86,11 @@ def a_batch_is_its_texts_one_by_one(subject: Subject) -> None:
         for text, ids in zip(texts, batch):
             if ids != tokenizer.encode(text, specials=specials):
                 raise LawBroken(f"{text!r} in a batch has other ids than alone (specials={specials})")
+    # What is quicker for much text may have ids of its own.
+    many = [*texts, MUCH]
+    arrays = tokenizer.encode_arrays(many)
+    if [array.tolist() for array in arrays] != [tokenizer.encode(text) for text in many]:
+        raise LawBroken("encode_arrays gives other ids than encode")
 
 
 def spans_cover_the_text(subject: Subject) -> None:
