@@ -10,7 +10,29 @@ Child = Element | str | None
 Attribute = str | float | None
 
 INLINE = frozenset(
-    {"a", "b", "br", "code", "em", "i", "small", "span", "strong", "sub", "sup", "time", "tspan", "text", "title", "desc", "td", "th"}
+    {
+        "a",
+        "b",
+        "bdi",
+        "br",
+        "code",
+        "del",
+        "em",
+        "i",
+        "ins",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "sup",
+        "time",
+        "tspan",
+        "text",
+        "title",
+        "desc",
+        "td",
+        "th",
+    }
 )
 """Elements after which a line break would be a space that is seen, or that serves nobody."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import funnel_examples
 import pytest
 import report_browser
-from funnel_examples import HOSTILE, limit, share
+from funnel_examples import HOSTILE, limit, sample, share
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_browser import Browser
@@ -20,6 +20,7 @@ from llmkit.data.report import write_report
 from llmkit.data.report.curves import duplicate_drawings, sensitivity_drawings
 from llmkit.data.report.figures import funnel_drawing, languages_drawing, lengths_drawing, mixture_drawing
 from llmkit.data.report.page import page
+from llmkit.data.report.samples import LINES
 from llmkit.typeset.frame import WIDTH, Drawing
 from llmkit.typeset.visible import visible
 
@@ -88,6 +89,24 @@ def test_what_a_stranger_wrote_is_told_as_text() -> None:
     for text in HOSTILE:
         assert visible(text) in samples
     assert visible(HOSTILE[0]) in read.inside("h1")
+
+
+def test_white_space_that_was_rewritten_is_seen() -> None:
+    taken = [sample("filters.c4", "rewritten", "id", "one  two\n\n\nthree", removal="rewritten", after="one two\nthree")]
+    read = Read(page(funnel_examples.bare().model_copy(update={"samples": taken})))
+    assert ("".join(read.inside("del")), "".join(read.inside("ins"))) == ("\u00b7\u00b7\u21b5\n\u21b5\n\u21b5\n", "\u00b7\u21b5\n")
+
+
+def test_a_change_is_shown_without_a_line_that_was_not_there() -> None:
+    taken = [sample("filters.c4", "rewritten", "id", "one two three", removal="rewritten", after="one 2 three")]
+    read = Read(page(funnel_examples.bare().model_copy(update={"samples": taken})))
+    assert "".join(read.inside("pre")) == "one two2 three"
+
+
+def test_a_rewritten_text_of_nothing_but_lines_is_cut() -> None:
+    taken = [sample("filters.c4", "rewritten", "id", "a\n" * 3_000, removal="rewritten", after="b\n" * 3_000)]
+    read = Read(page(funnel_examples.bare().model_copy(update={"samples": taken})))
+    assert "".join(read.inside("pre")).count("\n") <= 4 * LINES
 
 
 @settings(max_examples=100, deadline=None)

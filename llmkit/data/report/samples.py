@@ -140,7 +140,16 @@ def _text(pieces: Sequence[Child]) -> Element:
 
 def _marked(pieces: Sequence[Change]) -> list[Child]:
     marked: list[Child] = []
+    left = 2 * LINES
     for piece in pieces:
+        if left <= 0:
+            return [*marked, CUT]
         text = shortened(visible(piece.text))
-        marked.append(text if piece.kind == "kept" else node("del" if piece.kind == "removed" else "ins", text))
+        left -= text.count("\n")
+        marked.append(text if piece.kind == "kept" else node("del" if piece.kind == "removed" else "ins", _seen(text)))
     return marked
+
+
+def _seen(text: str) -> str:
+    """White space that went or came, which is not seen otherwise."""
+    return text.replace(" ", "\u00b7").replace("\t", "\u2192\t").replace("\n", "\u21b5\n") if text.isspace() else text
