@@ -22,13 +22,13 @@ from llmkit.data.funnel import Removal, Sample
 SAMPLES = 20
 """How many samples of what was removed are kept for a reason."""
 
-SAMPLES_A_STAGE = 400
+SAMPLES_A_STAGE = 200
 """And how many for a stage whose reasons are many."""
 
 MEASURED = 5_000
 """How many documents the sensitivity of a threshold is measured on."""
 
-SHOWN = 2_000
+SHOWN = 1_500
 """Characters of a document that a sample shows."""
 
 BLANK = "blank"

@@ -40,7 +40,7 @@ def assemble(cleaned: Cleaned, key: str, tokenizer: Tokenizer, encoded: Encoded)
     order += [f"deduplicators.{name}" for name in cleaned.spec.data.deduplicators]
     steps = [name for name in order if name in names]
     accounts = {step: merged(one.stages[step] for one in documents if step in one.stages) for step in steps}
-    stages = _with_tokens([_stage(step, documents, accounts[step], cleaned) for step in steps], accounts, tokenizer, encoded)
+    stages = _with_tokens([_stage(step, documents, accounts[step], steps, cleaned) for step in steps], accounts, tokenizer, encoded)
     broken = sum((one.broken or Counter[str]() for one in documents), Counter[str]())
     return Funnel(
         llmkit=metadata.version("llmkit"),
@@ -57,9 +57,9 @@ def assemble(cleaned: Cleaned, key: str, tokenizer: Tokenizer, encoded: Encoded)
     )
 
 
-def _stage(step: str, documents: Sequence[Documents], account: StageAccount, cleaned: Cleaned) -> Stage:
+def _stage(step: str, documents: Sequence[Documents], account: StageAccount, order: Sequence[str], cleaned: Cleaned) -> Stage:
     """A stage over all sources; what a source does not go through, it passes as it is."""
-    by_source = {one.source: _passage(step, one) for one in documents}
+    by_source = {one.source: _passage(step, one, order) for one in documents}
     chosen = _component(step, cleaned)
     filters = cleaned.filter_stages
     name = step.removeprefix("filters.")
@@ -86,18 +86,12 @@ def _component(step: str, cleaned: Cleaned) -> Chosen | None:
     return {"filters": data.filters, "deduplicators": data.deduplicators}.get(kind, {}).get(name)
 
 
-def _passage(step: str, one: Documents) -> tuple[Tally, Tally]:
+def _passage(step: str, one: Documents, order: Sequence[str]) -> tuple[Tally, Tally]:
+    """What a source was before a stage and after it: the same where it does not go through it."""
     if step in one.stages:
         return one.stages[step].before, one.stages[step].after
-    earlier = one.stages[READ].after
-    for name, account in one.stages.items():
-        if _position(name) < _position(step):
-            earlier = account.after
-    return earlier, earlier
-
-
-def _position(step: str) -> int:
-    return (READ, EXTRACT, "filters", "deduplicators").index(step.partition(".")[0])
+    earlier = next(name for name in reversed(order[: order.index(step)]) if name in one.stages)
+    return one.stages[earlier].after, one.stages[earlier].after
 
 
 def _with_tokens(stages: Sequence[Stage], accounts: Mapping[str, StageAccount], tokenizer: Tokenizer, encoded: Encoded) -> list[Stage]:

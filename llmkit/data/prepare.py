@@ -190,7 +190,7 @@ class _Preparation:
             return
         if self.strict:
             raise UserError(f"{summary['first_broken']}; mend it, or leave --strict out to set such records aside")
-        counts = ", ".join(f"{count:,} {reason}" for reason, count in summary["broken"].items())
+        counts = ", ".join(f"{reason} ({count:,})" for reason, count in summary["broken"].items())
         warnings.warn(
             f"{sum(summary['broken'].values()):,} records were no documents and were set aside in {str(tokens / BROKEN)!r}: {counts}",
             stacklevel=4,

@@ -111,7 +111,7 @@ def _connected(ray: Any) -> Iterator[None]:
             ray.init(address=address, **own, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"no Ray cluster answers at RAY_ADDRESS {address!r}: {error}; start one (`ray start --head`), or unset RAY_ADDRESS for a Ray "
+                f"no Ray cluster answers at RAY_ADDRESS {address!r}: {error}; start one (`ray start --head`), or unset it for a Ray "
                 "of this machine alone"
             ) from None
         ray.data.DataContext.get_current().enable_progress_bars = False

@@ -6,12 +6,14 @@ A task is done where its account lies, so that a stage which was killed goes on 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -105,31 +107,40 @@ def _together(job: Job, directory: Path, tasks: Sequence[Task], count: int) -> N
     import datasets
 
     claims = directory / ".claims.part"
-    _emptied(claims)
+    shutil.rmtree(claims, ignore_errors=True)
+    claims.mkdir()
     ordered = sorted(tasks, key=lambda task: (-task.size, task.index))
     lanes = datasets.Dataset.from_dict({"lane": list(range(count))})
     bars = datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        lanes.map(
-            _Lane(job, directory, tuple(ordered), claims, os.getpid()),
-            num_proc=count,
-            keep_in_memory=True,
-            load_from_cache_file=False,
-            new_fingerprint="tasks",
-        )
-    except RuntimeError as error:
-        if "abruptly died" not in str(error):
-            raise
-        raise WorkerDied(
-            "a process that prepared data was killed, as a rule because memory ran out; what is finished is kept: run the same command "
-            "again, with fewer --workers where memory was short"
-        ) from None
+        with _children_cared_for():
+            lanes.map(
+                _Lane(job, directory, tuple(ordered), claims),
+                num_proc=count,
+                keep_in_memory=True,
+                load_from_cache_file=False,
+                new_fingerprint="tasks",
+            )
+    except BaseException as error:
+        raise _meant(error) from None
     finally:
         if not bars:
             datasets.enable_progress_bars()
-        _emptied(claims)
-        claims.rmdir()
+        shutil.rmtree(claims, ignore_errors=True)
+
+
+def _meant(error: BaseException) -> BaseException:
+    """What went wrong, where `datasets` says something else: it gives up waiting for its processes when it is interrupted itself."""
+    if isinstance(error, RuntimeError) and "abruptly died" in str(error):
+        return WorkerDied(
+            "a process that prepared data was killed, as a rule because memory ran out; what is finished is kept: run the same command "
+            "again, with fewer --workers where memory was short"
+        )
+    earlier = error.__context__
+    while earlier is not None and not isinstance(earlier, KeyboardInterrupt):
+        earlier = earlier.__context__
+    return earlier or error
 
 
 @dataclass(frozen=True)
@@ -140,10 +151,8 @@ class _Lane:
     directory: Path
     tasks: tuple[Task, ...]
     claims: Path
-    parent: int
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        _settle(self.parent)
         for task in self._free():
             self.job.run(self.directory, task)
         return row
@@ -157,12 +166,34 @@ class _Lane:
             yield task
 
 
-def _settle(parent: int) -> None:
+_parents: list[int] = []
+"""This process, while what it forks are workers."""
+
+
+@contextmanager
+def _children_cared_for() -> Iterator[None]:
+    """Every process that is forked meanwhile, the one that carries messages between the others too, is `_born` as a worker."""
+    _watch_forks()
+    _parents.append(os.getpid())
+    try:
+        yield
+    finally:
+        _parents.pop()
+
+
+@cache
+def _watch_forks() -> None:
+    os.register_at_fork(after_in_child=_born)
+
+
+def _born() -> None:
     """Be a worker: Ctrl-C is the parent's affair, it ends this process by SIGTERM, and this one does not outlive it."""
+    if not _parents or os.getppid() != _parents[-1]:
+        return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
@@ -192,9 +223,3 @@ def watched(directory: Path, tasks: Sequence[Task], tell: Tell) -> Iterator[None
 
 def _done(directory: Path, tasks: Iterable[Task]) -> int:
     return sum(task.account(directory).exists() for task in tasks)
-
-
-def _emptied(directory: Path) -> None:
-    directory.mkdir(exist_ok=True)
-    for path in directory.iterdir():
-        path.unlink()
