@@ -171,14 +171,22 @@ def audited(made: Deduplicator, texts: Sequence[str]) -> Audit | None:
     return audit(made, texts, made.resolve(Ragged(np.concatenate(rows), starts), sizes).keeper)
 
 
-def sampled_texts(input: Sequence[Path], most: int) -> list[str]:
-    """The texts of a sample of documents, in their order: those with the smallest ranks."""
-    chosen: list[tuple[int, int, str]] = []
-    for number, document in enumerate(_documents(input)):
-        chosen.append((rank_of("audit", document.id), number, document.text))
-        if len(chosen) > 2 * most:
-            chosen = sorted(chosen)[:most]
-    return [text for _, _, text in sorted(sorted(chosen)[:most], key=lambda one: one[1])]
+def sampled_texts(made: Deduplicator, input: Sequence[Path], sketches: Path, most: int) -> list[str]:
+    """The texts of a sample of documents, in their order: those with the smallest `sample_key`, so that pairs are in it."""
+    keys = np.fromiter(_sample_keys(made, sketches, len(input)), np.uint64)
+    chosen = set(np.argsort(keys, kind="stable")[:most].tolist())
+    return [document.text for number, document in enumerate(_documents(input)) if number in chosen]
+
+
+def _sample_keys(made: Deduplicator, sketches: Path, shards: int) -> Iterator[int]:
+    number = 0
+    for shard in range(shards):
+        values = _map(_file(sketches, f"{shard:05d}", "sketches"), "<u8").view(np.uint64)
+        ends = np.cumsum(np.fromfile(_file(sketches, f"{shard:05d}", "lengths"), "<i8")).tolist()
+        for start, end in zip([0, *ends], ends, strict=False):
+            key = made.sample_key(values[start:end])
+            yield rank_of("audit", str(number)) if key is None else key
+            number += 1
 
 
 def _documents(input: Sequence[Path]) -> Iterator[Document]:

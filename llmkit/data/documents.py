@@ -303,17 +303,17 @@ class Cleaned:
                 Sketching(input, chosen), sketches, tasks, lambda done, total: self.progress("looking for duplicates", done, total)
             )
             found = deduplicating.resolve(chosen, sketches, len(shards), draft)
-            self._audit(chosen, input, draft)
+            self._audit(chosen, input, sketches, draft)
             write_account(draft / FOUND, found)
         for path in sketches.glob("*.sketches"):
             path.unlink()
         return Cutting(name, input, chosen, first, draft, sketches)
 
-    def _audit(self, chosen: Chosen, input: Sequence[Path], draft: Path) -> None:
+    def _audit(self, chosen: Chosen, input: Sequence[Path], sketches: Path, draft: Path) -> None:
         made: Deduplicator = chosen.make()
         if made.match_rate(0.5) is None:
             return
-        found = deduplicating.audited(made, deduplicating.sampled_texts(input, AUDITED))
+        found = deduplicating.audited(made, deduplicating.sampled_texts(made, input, sketches, AUDITED))
         if found is not None:
             (draft / AUDIT).write_text(found.model_dump_json() + "\n", encoding="utf-8")
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import random
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llmkit.core.component import Chosen
 from llmkit.core.interfaces.deduplicator import Deduplicator, Ragged
 from llmkit.core.interfaces.source import Document
+from llmkit.core.kinds import Kind
 from llmkit.data import audit as module
 from llmkit.data.audit import audit
+from llmkit.data.deduplicating import Sketching, sampled_texts
+from llmkit.data.document_shards import Row, ShardWriter
 from llmkit.data.funnel import Audit
+from llmkit.data.workers import Task
 from llmkit.plugins.deduplicators.components import ExactParams, MinHashParams
 from llmkit.plugins.deduplicators.exact import Exact
 from llmkit.plugins.deduplicators.minhash import MinHash
+from llmkit.runtime import catalog
 
 N = 5
 
@@ -113,3 +120,25 @@ def test_where_there_is_no_pair_of_duplicates_there_is_no_recall(few: list[str])
 
 def test_a_deduplicator_that_estimates_no_similarity_is_not_audited() -> None:
     assert audit(Exact(ExactParams()), ["one", "one"], np.array([0, 0])) is None
+
+
+@pytest.mark.parametrize("threshold", [None, 0.75])
+def test_a_sample_of_a_tenth_of_the_documents_has_a_tenth_of_the_pairs(tmp_path: Path, threshold: float | None) -> None:
+    """Drawn document by document it would have a hundredth of them, and of a large corpus none."""
+    rng = random.Random(0)
+    texts = [text for _ in range(400) for text in family(rng, 60)[::2]]
+    rng.shuffle(texts)
+    half = len(texts) // 2
+    for number, some in enumerate((texts[:half], texts[half:])):
+        with ShardWriter(tmp_path / f"{number}.parquet") as writer:
+            for name, text in enumerate(some):
+                writer.add(Row(Document(f"{number}-{name}", text), 0))
+    paths = (tmp_path / "0.parquet", tmp_path / "1.parquet")
+    chosen = Chosen(catalog().find(Kind.deduplicator, "minhash"), MinHashParams(threshold=threshold))
+    for index in range(2):
+        Sketching(paths, chosen).run(tmp_path, Task(index))
+    sample = sampled_texts(chosen.make(), paths, tmp_path, len(texts) // 10)
+    assert len(sample) == len(texts) // 10
+    assert sample == [text for text in texts if text in set(sample)]
+    pairs_of_all, pairs = (audited(MinHash(MinHashParams()), some).duplicates for some in (texts, sample))
+    assert pairs_of_all / 15 < pairs < pairs_of_all / 7

@@ -92,6 +92,14 @@ class Deduplicator:
         """The distinct hashed pieces whose Jaccard similarity the sketch estimates, ascending; None where it estimates none."""
         return None
 
+    def sample_key(self, sketch: Words) -> int | None:
+        """A number below 2^64 that two documents share with the probability of their similarity, found or not; None where there is none.
+
+        Recall is measured on the documents with the least of them: in a sample drawn document by document, one in a hundred, there
+        would be one pair in ten thousand.
+        """
+        return None
+
     def match_rate(self, similarity: float) -> float | None:
         """How probable it is by theory that two documents of this Jaccard similarity are found; None where there is no theory."""
         return None

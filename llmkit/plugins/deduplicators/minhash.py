@@ -34,7 +34,8 @@ class MinHash(Deduplicator):
     and are candidates then (Broder 1997; Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, chapter 3). A candidate is verified
     by the shingles that both have kept. What is found directly or by way of others is a cluster, of which one copy stays.
 
-    A sketch is a number for each band, and then the least `sample` of the shingles' hashes, 32 bits each, ascending.
+    A sketch is a number for each band, and then the least `sample` of the shingles' hashes (where nothing is verified, the least one),
+    32 bits each, ascending.
     """
 
     params: MinHashParams
@@ -63,6 +64,11 @@ class MinHash(Deduplicator):
     def shingles(self, text: str) -> Words:
         return np.unique(shingles([text], self.params.words).values)
 
+    def sample_key(self, sketch: Words) -> int:
+        """The least hash: one permutation more, which no band has; mixed, so that it does not tell a long document."""
+        least = sketch[self.params.bands :].view(np.uint32)[:1]
+        return int(mixed(least.astype(np.uint64))[0])
+
     def match_rate(self, similarity: float) -> float:
         """P(s) of a candidate, and 0 of one that is not verified."""
         if self.params.threshold is not None and similarity < self.params.threshold:
@@ -73,9 +79,7 @@ class MinHash(Deduplicator):
         found = shingles(texts, self.params.words)
         hashes = Ragged32(found.values.astype(np.uint32), found.starts)
         bands = self._bands(self._signatures(hashes))
-        if self.params.threshold is None:
-            return list(bands)
-        return _rows(bands, _least(hashes, self.params.sample))
+        return _rows(bands, _least(hashes, self.params.sample if self.params.threshold is not None else 1))
 
     def _signatures(self, hashes: Ragged32) -> Halves:
         """(texts, bands x rows): the least of each permutation."""
