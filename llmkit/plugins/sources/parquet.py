@@ -33,7 +33,7 @@ class Parquet(Files):
 
         with path.open("rb") as opened:
             try:
-                file = ParquetFile(opened, buffer_size=1 << 20, pre_buffer=False)
+                file = ParquetFile(opened, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
             except (pyarrow.ArrowException, OSError) as error:
                 raise Unreadable("is no Parquet, or cut off", str(error)) from error
             columns = self._columns(path, file.schema_arrow.names)

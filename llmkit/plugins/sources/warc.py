@@ -50,7 +50,7 @@ class Warc(Files):
     def _document(self, place: str, data: bytes, kind: bytes) -> Document | Skipped:
         if kind == b"revisit":
             return Skipped(place, "is a revisit", "the page is in another record")
-        record, payload = _parsed(data)
+        record, payload = _parsed(data, self.params.max_bytes)
         url = str(record.headers.get("WARC-Target-URI") or "").strip("<>")
         meta = {"url": url, "date": str(record.headers.get("WARC-Date") or "")}
         name = record.record_id or f"{url}@{place}"
@@ -69,8 +69,8 @@ class Warc(Files):
         return Document(name, page_text(payload, record.http_charset), "warc", self.params.licence, meta, HTML)
 
 
-def _parsed(data: bytes) -> tuple[Any, bytes]:
-    """A record and its payload without the encodings of its transport."""
+def _parsed(data: bytes, limit: int) -> tuple[Any, bytes]:
+    """A record, and its payload without the encodings of its transport; of one that is longer than the limit a byte more than that."""
     try:
         from fastwarc.warc import WarcRecord
     except ImportError:
@@ -79,7 +79,7 @@ def _parsed(data: bytes) -> tuple[Any, bytes]:
         try:
             record = WarcRecord.from_bytes(data)
             record.parse_http(auto_decode=decode, quirks_mode=True)
-            payload: bytes = record.reader.read()
+            payload: bytes = record.reader.read(limit + 1)
         except OSError as error:
             fault = error
             continue

@@ -111,7 +111,7 @@ def _records(tape: _Tape, limit: int) -> Iterator[Record]:
     told = False
     while tape.fill(1):
         record = _next(tape, limit)
-        told = told or record.fault is tape.fault
+        told = told or (record.fault is not None and record.fault is tape.fault)
         yield record
     if tape.fault is not None and not told:
         yield Record(tape.place, b"", tape.fault)
