@@ -66,6 +66,8 @@ class Code(Files):
             yield Skipped(str(path), "is a link")
         elif path.is_dir():
             yield Skipped(str(path), "is a vendored folder")
+        elif _is_licence(path):
+            yield Skipped(str(path), "is a licence")
         elif not path.stat().st_size:
             yield Skipped(str(path), "is empty")
         else:

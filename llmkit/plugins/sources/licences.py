@@ -39,7 +39,7 @@ PHRASES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ),
     ("BSD-2-Clause", ("redistribution and use in source and binary forms", "in binary form must reproduce"), ("to endorse or promote",)),
 )
-"""An SPDX identifier, what a text of this licence says, and what it does not say. The first that fits is meant."""
+"""An SPDX identifier, what a text of this licence says, and what it does not say."""
 
 
 def of_header(text: str) -> str:
@@ -58,10 +58,13 @@ def _known(text: str) -> str:
     if said:
         return said
     flat = " ".join(re.sub(r"[\s*#/]+", " ", text).lower().split())
-    for name, says, says_not in PHRASES:
-        if all(phrase in flat for phrase in says) and not any(phrase in flat for phrase in says_not):
-            return name
-    return ""
+    fitting = [
+        (flat.find(says[0]), name)
+        for name, says, says_not in PHRASES
+        if all(phrase in flat for phrase in says) and not any(phrase in flat for phrase in says_not)
+    ]
+    # A licence names itself first, and then perhaps others that it goes with.
+    return min(fitting, key=lambda one: one[0])[1] if fitting else ""
 
 
 def allows(expression: str, allowed: Sequence[str]) -> bool:
