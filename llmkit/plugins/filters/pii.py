@@ -85,7 +85,7 @@ def emails(text: str) -> Iterator[Span]:
 _CARD = re.compile(
     r"\d(?<![\w+]\d)(?<!\d[.,:/-]\d)(?:\d{12,18}|\d{3}([ -])\d{4}\1\d{4}\1\d{1,4}|\d{3}([ -])\d{6}\2\d{4,5})(?!\w)(?![.,]\d)", re.ASCII
 )
-_MORE = re.compile(r"[ -]\d{1,3}(?!\w)")
+_MORE = re.compile(r"[ -]\d{1,3}(?!\w)", re.ASCII)
 _BRANDS = (
     ("4", "4", {13, 16, 19}),  # Visa
     ("51", "55", {16}),  # Mastercard
@@ -141,7 +141,7 @@ _V6 = re.compile(
 )
 _COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")
 _COLON = re.compile(r"[^:]:$")
-_NUMBERED = re.compile(r"(?:\b(?:v|ver|version|release|kernel|section|sec|chapter)|[§=<>~^])[.:-]?\s*$", re.IGNORECASE)
+_NUMBERED = re.compile(r"(?:\b(?:v|ver|version|release|kernel|section|sec|chapter)|[=<>~!]=|[§~^])[.:-]?\s*$", re.IGNORECASE)
 _UNICAST = IPv6Network("2000::/3")
 
 
@@ -169,8 +169,9 @@ _RUN = re.compile(rf"\d(?:[()]{{0,2}}{_GAP}?[()]?\d){{6,}}", re.ASCII)
 _GROUP = re.compile(r"\d(?<!\d\d)", re.ASCII)
 _PLUS = re.compile(rf"(?<![\w+])\(?\+\d{{1,3}}\)?{_AREA}(?:{_GAP}?\d){{4,14}}(?!\w)", re.ASCII)
 _ZEROS = re.compile(rf"(?<![\w.+-])00[1-9]\d{{0,2}}{_AREA}(?:{_GAP}\d{{2,8}}){{1,5}}(?!\w)", re.ASCII)
+_AREA_CODE = r"(?!.11)[2-9][0-8]\d"
 _AMERICAN = re.compile(
-    r"(?<![\w.+-])(?:1[ .-])?(?:\([2-9][0-8]\d\) ?|[2-9][0-8]\d(?P<gap>[.-]))[2-9]\d\d(?(gap)(?P=gap)|[-. ])\d{4}(?![\w-])(?!\.\d)",
+    rf"(?<![\w.+-])(?:1[ .-])?(?:\({_AREA_CODE}\) ?|{_AREA_CODE}(?P<gap>[.-]))[2-9]\d\d(?(gap)(?P=gap)|[-. ])\d{{4}}(?![\w-])(?!\.\d)",
     re.ASCII,
 )
 _NAME = re.compile(
@@ -186,7 +187,7 @@ _COUNTRIES = re.compile(
 )
 """Assigned country codes (ITU-T E.164, list of 1 July 2024)."""
 _LAST_GROUP = re.compile(r"(?:^|\D)\d*$", re.ASCII)
-_NORTH_AMERICA = re.compile(r"1[2-9][0-8]\d[2-9]\d{6}")
+_NORTH_AMERICA = re.compile(rf"1{_AREA_CODE}[2-9]\d{{6}}")
 
 
 def phones(text: str) -> Iterator[Span]:
@@ -203,7 +204,9 @@ def phones(text: str) -> Iterator[Span]:
 
 def _number_at(text: str, digit: int) -> Span | None:
     """The phone number whose first digit this is."""
-    start = digit - len(text[max(0, digit - 2) : digit]) + len(text[max(0, digit - 2) : digit].rstrip("(+"))
+    start = digit
+    for sign in "+(":
+        start -= text.endswith(sign, 0, start)
     if text.startswith(("+", "(+"), start):
         found = _PLUS.match(text, start)
         return _dialled(found, 0) if found else None
