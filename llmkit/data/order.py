@@ -38,6 +38,15 @@ def in_epochs(places: NDArray[np.int64], n: int, *, seed: int) -> NDArray[np.int
     return items
 
 
+def shuffled_documents(places: NDArray[np.int64], n: int, source: str) -> NDArray[np.int64]:
+    """Which of the n documents of a source stands at each of `places`, where documents are shuffled before they are packed.
+
+    It is the same for every run and every seed: what is packed is kept, and a seed has orders enough in that of the sequences.
+    """
+    digest = hashlib.blake2b(f"documents of {source}".encode(), digest_size=8).digest()
+    return permute(places, n, seed=int.from_bytes(digest, "little"), epoch=0)
+
+
 def _feistel(values: Words, half: int, keys: tuple[np.uint64, ...]) -> Words:
     bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
     left, right = values >> bits, values & mask

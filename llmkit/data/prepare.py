@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -22,7 +23,8 @@ from llmkit.data.cache import Cache, key_of
 from llmkit.data.documents import Cleaned, Documents, Engine
 from llmkit.data.documents import Progress as Progress
 from llmkit.data.encoding import EncodedAccount, Encoding, Piece, held_out_documents
-from llmkit.data.funnel import Funnel, Share, read_funnel, write_funnel
+from llmkit.data.funnel import FUNNEL, Funnel, Share, read_funnel, write_funnel
+from llmkit.data.shuffling import Shuffling, parts_of
 from llmkit.data.split import is_held_out
 from llmkit.data.tokens import FORMAT, TokenFile, seal
 from llmkit.data.workers import Task, Workers
@@ -121,6 +123,9 @@ class _Preparation:
         facts = {"documents": self.cleaned.key, "held_out": self.cleaned.held_out_key}
         fingerprint = key_of({"format": FORMAT, **facts, "tokenizer": tokenizer.fingerprint(), "eos": tokenizer.eos_id})
         tokens = self.cache.entry("tokens", fingerprint, lambda draft: self._encode(tokenizer, directory, fingerprint, draft), resumed=True)
+        if self.spec.data.shuffle_documents:
+            ordered, fingerprint = tokens, key_of({"format": FORMAT, "shuffled": fingerprint})
+            tokens = self.cache.entry("tokens", fingerprint, lambda draft: self._shuffle(ordered, draft), resumed=True)
         self._tell_broken(tokens)
         train, validation = (TokenFile(tokens, name, tokenizer=tokenizer.fingerprint()) for name in ("train", "validation"))
         shares = _shares(self.spec, json.loads((tokens / SUMMARY).read_text(encoding="utf-8"))["sources"])
@@ -165,6 +170,15 @@ class _Preparation:
         self._seal(draft, groups, rest)
         write_funnel(assemble(self.cleaned, fingerprint, tokenizer, Encoded(groups, rest)), draft)
         self._set_aside(documents, draft)
+
+    def _shuffle(self, ordered: Path, draft: Path) -> None:
+        """The training documents in a random order; all else as it is."""
+        tokens = TokenFile(ordered, "train")
+        parts, tasks = parts_of(tokens)
+        self.engine.run(Shuffling(ordered, "train", parts), draft, tasks, lambda done, total: self.progress("shuffling", done, total))
+        seal(draft, "train", sources={one.source: one.documents for one in tokens.sources})
+        for path in (path for pattern in ("validation*", FUNNEL, SUMMARY, BROKEN) for path in ordered.glob(pattern)):
+            shutil.copyfile(path, draft / path.name)
 
     def _seal(self, draft: Path, groups: dict[str, list[EncodedAccount]], rest: list[EncodedAccount]) -> None:
         """Make token files of the shards, which know their sources; and say how large these are."""

@@ -6,7 +6,8 @@
     starts = numpy.memmap(f"{shard}.starts.bin", "<u8", mode="r")
     document = tokens[starts[3] : starts[4] - 1]                              # without the end-of-text that follows it
 
-Its id is line 3 of `train-00000.ids.jsonl`. The shards one after another (`cat train-*.bin`) are one array,
+Its id is line 3 of `train-00000.ids.jsonl`, and the length of its text in UTF-8 number 3 of `train-00000.sizes.bin` (`<u8` as well).
+The shards one after another (`cat train-?????.bin`) are one array,
 
     eos d0 eos d1 eos ... dn eos
 
@@ -21,6 +22,7 @@ import hashlib
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -36,7 +38,7 @@ from llmkit.data.durable import draft_of, write_whole
 from llmkit.data.passages import Passage
 
 FORMAT = 2
-ENDINGS = ("bin", "starts.bin", "ids.jsonl")
+ENDINGS = ("bin", "starts.bin", "sizes.bin", "ids.jsonl")
 SHARED = ("format", "dtype", "vocab_size", "eos_id", "tokenizer")
 """What all shards of a file have in common."""
 PIECE = 1 << 24
@@ -57,8 +59,9 @@ class SourceRange(NamedTuple):
 class TokenWriter:
     """Writes one shard of a token file as documents come; memory does not grow with them. Use it in a `with`.
 
-    The shard has its names (`train-00003.bin`, `.starts.bin`, `.ids.jsonl`, `.json`) once the `with` is left without an error, its
-    manifest last: where that lies, the shard is whole. One that is there already gives way only then. Any process may write any shard.
+    The shard has its names (`train-00003.bin`, `.starts.bin`, `.sizes.bin`, `.ids.jsonl`, `.json`) once the `with` is left without an
+    error, its manifest last: where that lies, the shard is whole. One that is there already gives way only then. Any process may write
+    any shard.
     """
 
     def __init__(self, directory: Path, name: str, *, vocab_size: int, eos_id: int, tokenizer: str, shard: int = 0) -> None:
@@ -87,6 +90,7 @@ class TokenWriter:
         self._append(_raw(ids, self._dtype) + self._eos)
         self._mark()
         self._write("ids.jsonl", json.dumps(document).encode() + b"\n")
+        self._write("sizes.bin", n_bytes.to_bytes(8, "little"))
         self.n_documents += 1
         self.n_bytes += n_bytes
 
@@ -226,14 +230,23 @@ class TokenFile:
 
     def document(self, index: int) -> Tokens:
         """The tokens of a document, without end-of-text."""
-        shard, place = self._place(index)
+        shard, place = self.place(index)
         starts = self._starts[shard]
         return self._tokens[shard][int(starts[place]) : int(starts[place + 1]) - 1]
 
+    def document_bytes(self, index: int) -> int:
+        """The length of a document's text in UTF-8."""
+        shard, place = self.place(index)
+        return int(self._sizes[shard][place])
+
+    @cached_property
+    def _sizes(self) -> list[NDArray[np.uint64]]:
+        return [self._map(f"{one['name']}.sizes.bin", "<u8", one["documents"]) for one in self.manifest["shards"]]
+
     def document_id(self, index: int) -> str:
         """The id of a document. The names of its shard are read up to it."""
-        shard, place = self._place(index)
-        return passages.read_names(self.directory / f"{self._names[shard]}.ids.jsonl", {place})[place]
+        shard, place = self.place(index)
+        return passages.read_names(self.shard_path(shard, "ids.jsonl"), {place})[place]
 
     @property
     def document_ids(self) -> list[str]:
@@ -259,12 +272,16 @@ class TokenFile:
     def _shard_of(self, token: int) -> int:
         return min(bisect_right(self._first_tokens, token), self.n_shards) - 1
 
-    def _place(self, document: int) -> tuple[int, int]:
-        """Its shard, and its place there."""
+    def place(self, document: int) -> tuple[int, int]:
+        """The shard that a document lies in, and its place there."""
         if not 0 <= document < self.n_documents:
             raise IndexError(f"document {document} of {self.n_documents}")
         shard = bisect_right(self._first_documents, document) - 1
         return shard, document - self._first_documents[shard]
+
+    def shard_path(self, shard: int, ending: str) -> Path:
+        """One of the files of a shard."""
+        return self.directory / f"{self._names[shard]}.{ending}"
 
     def _path(self, ending: str) -> str:
         return str(self.directory / f"{self.name}.{ending}")

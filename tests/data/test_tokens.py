@@ -51,6 +51,7 @@ def test_what_is_written_is_read_however_it_is_cut(tmp_path_factory: pytest.Temp
     assert tokens.read().tolist() == whole(documents) and tokens.n_shards == len(cuts) + 1
     assert [tokens.document(index).tolist() for index in range(len(documents))] == documents
     assert (tokens.n_documents, tokens.n_tokens, tokens.n_bytes) == (len(documents), len(whole(documents)), 2 * sum(map(len, documents)))
+    assert [tokens.document_bytes(index) for index in range(len(documents))] == [2 * len(ids) for ids in documents]
     assert tokens.document_ids == [f"doc\n{index}" for index in range(len(documents))]
     assert [tokens.document_id(index) for index in range(len(documents))] == tokens.document_ids
     assert tokens.manifest["sha256"] == hashlib.sha256(np.array(whole(documents), "<u2").tobytes()).hexdigest()
@@ -144,7 +145,7 @@ def test_a_torn_file_is_refused(tmp_path: Path) -> None:
         TokenFile(tmp_path, "train")
 
 
-@pytest.mark.parametrize("ending", ["bin", "starts.bin", "ids.jsonl"])
+@pytest.mark.parametrize("ending", ["bin", "starts.bin", "sizes.bin", "ids.jsonl"])
 def test_a_modified_file_does_not_verify(tmp_path: Path, ending: str) -> None:
     tokens = written(tmp_path, [[1, 2, 3]], [[4]])
     path = tmp_path / f"train-00001.{ending}"
@@ -181,7 +182,7 @@ def test_a_shard_has_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
         assert not has_shard(tmp_path, "train", 1) and all(path.name.startswith(".") for path in tmp_path.iterdir())
     assert has_shard(tmp_path, "train", 1) and not any(path.name.startswith(".") for path in tmp_path.iterdir())
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [f"train-00001.{ending}" for ending in ("bin", "ids.jsonl", "json", "starts.bin")]
+    assert names == [f"train-00001.{ending}" for ending in ("bin", "ids.jsonl", "json", "sizes.bin", "starts.bin")]
 
 
 def test_a_shard_that_cannot_be_written_again_stays_as_it_was(tmp_path: Path) -> None:
