@@ -135,12 +135,18 @@ def test_ten_thousand_copies_of_one_document_are_one_cluster_in_no_time() -> Non
     assert time.perf_counter() - start < 10
 
 
-def test_a_bucket_of_more_documents_than_are_compared_is_still_found_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(minhash, "NEIGHBOURS", 2)
+def test_in_a_bucket_of_more_documents_than_are_compared_near_duplicates_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of one template: all share a part, and a few have a copy."""
+    monkeypatch.setattr(minhash, "NEIGHBOURS", 1)
     rng = random.Random(0)
-    words = text_of(rng, 200)
-    texts = [" ".join(edited(rng, words, 2)) for _ in range(50)]
-    assert not resolved(MinHash(MinHashParams()), texts).keeper.any()
+    template = text_of(rng, 200)
+    pages = [[*template, *text_of(rng, 60)] for _ in range(400)]
+    copies = [edited(rng, page, 2) for page in pages[:100]]
+    texts = [" ".join(page) for page in pages + copies]
+    assert 0.6 < jaccard(texts[0], texts[1]) < 0.7 < 0.85 < jaccard(texts[0], texts[400])
+    keeper = resolved(MinHash(MinHashParams()), texts).keeper
+    assert keeper[:400].tolist() == list(range(400))
+    assert keeper[400:].tolist() == list(range(100))
 
 
 def test_a_text_of_few_words_is_equal_only_to_the_same_words() -> None:
