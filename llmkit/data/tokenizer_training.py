@@ -70,7 +70,7 @@ def learns(spec: Spec) -> bool:
 def held_out(spec: Spec) -> Iterator[tuple[str, Iterable[str]]]:
     """The held-out documents of a spec, under the name of their source: a pass for each source, so that not all of them are held."""
     for source in dict.fromkeys(document.source for document in _held_out(spec)):
-        yield source, (document.text for document in _held_out(spec) if document.source == source)
+        yield source, _held_out_of(spec, source)
 
 
 def save(tokenizer: Tokenizer, place: Path) -> None:
@@ -86,6 +86,10 @@ def save(tokenizer: Tokenizer, place: Path) -> None:
 
 def _held_out(spec: Spec) -> Iterator[Document]:
     return (document for held_out, document in split_documents(spec) if held_out)
+
+
+def _held_out_of(spec: Spec, source: str) -> Iterator[str]:
+    return (document.text for document in _held_out(spec) if document.source == source)
 
 
 def _some(texts: Iterable[str]) -> Iterator[str]:
