@@ -21,14 +21,26 @@ from llmkit.plugins.filters.learned_components import DecontaminateParams
 from llmkit.plugins.filters.needles import Haystack, Hit, Needles, gathered, load, needles_of, save
 
 ITEMS = "items.json"
+HELD_OUT = "holdout:"
+"""How the name of a held-out document begins (`Filter.learn`)."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What a document has of the items: the largest part of one, whose it is, and where the runs of those beyond the limit lie in bytes."""
+    """What a document has of the references.
+
+    share           the largest part of an item that it has
+    held_out_share  the largest part of a held-out document
+    name            of what it has too much of, and most of; empty where it may stay
+    value, limit    how much that is, and how much it may be
+    spans           where the runs of all that it has too much of lie, in bytes of its folded text
+    """
 
     share: float = 0.0
-    item: str = ""
+    held_out_share: float = 0.0
+    name: str = ""
+    value: float = 0.0
+    limit: float = 0.0
     spans: tuple[tuple[int, int], ...] = ()
 
 
@@ -42,8 +54,9 @@ class Decontaminate(Filter):
 
         share = the item's runs that the document has / the item's runs
 
-    A document goes where the share of any item is above `most`; the reason is `evaluator:item`, so that reasons are grouped by what
-    stands before the first colon, and the value is the share. An item shorter than a run is one run.
+    A document goes where the share of an item is above `most`, or that of a held-out document above `most_held_out`; the reason is
+    `evaluator:item` or `holdout:document`, so that reasons are grouped by what stands before the first colon, and the value is the
+    share. An item shorter than a run is one run.
     """
 
     learns = True
@@ -55,6 +68,7 @@ class Decontaminate(Filter):
         self._haystack = Haystack([])
         self._names: list[str] = []
         self._runs: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._held_out: NDArray[np.bool_] = np.zeros(0, np.bool_)
 
     def apply(self, document: Document) -> Document | Drop:
         return self.apply_batch([document])[0]
@@ -63,10 +77,13 @@ class Decontaminate(Filter):
         return [self._fate(document, found) for document, found in zip(documents, self._search(documents), strict=True)]
 
     def measure(self, document: Document) -> Mapping[str, float]:
-        return {"share": self._search([document])[0].share}
+        found = self._search([document])[0]
+        return {"share": found.share, "held_out_share": found.held_out_share}
 
     def limits(self) -> tuple[Limit, ...]:
-        return (Limit("most", "share", most=self.params.most),) if self.params.policy == "drop" else ()
+        if self.params.policy == "cut":
+            return ()
+        return (Limit("most", "share", most=self.params.most), Limit("most_held_out", "held_out_share", most=self.params.most_held_out))
 
     def learn(self, directory: Path, references: Iterable[Document]) -> dict[str, Any]:
         """Write the runs of all references.
@@ -105,6 +122,7 @@ class Decontaminate(Filter):
     def load(self, directory: Path) -> None:
         items = json.loads((directory / ITEMS).read_text(encoding="utf-8"))
         self._names, self._runs = items["names"], np.array(items["runs"], np.int64)
+        self._held_out = np.array([name.startswith(HELD_OUT) for name in self._names], np.bool_)
         self._haystack = Haystack(load(directory))
 
     def _item(self, text: str) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
@@ -135,18 +153,24 @@ class Decontaminate(Filter):
     def _judged(self, hit: Hit) -> _Found:
         _, first = np.unique(hit.needles, return_index=True)
         items, counts = np.unique(hit.owners[first], return_counts=True)
-        shares = counts / self._runs[items]
-        best = int(np.argmax(shares))
-        beyond = np.isin(hit.owners, items[shares > self.params.most])
-        spans = {(start, start + length) for start, length in zip(hit.starts[beyond].tolist(), hit.lengths[beyond].tolist(), strict=True)}
-        return _Found(float(shares[best]), self._names[items[best]], tuple(sorted(spans)))
+        shares, held_out = counts / self._runs[items], self._held_out[items]
+        limits = np.where(held_out, self.params.most_held_out, self.params.most)
+        share, held_out_share = (float(shares[side].max(initial=0)) for side in (~held_out, held_out))
+        beyond = shares > limits
+        if not beyond.any():
+            return _Found(share, held_out_share)
+        worst = int(np.argmax(np.where(beyond, shares, 0)))
+        own = np.isin(hit.owners, items[beyond])
+        spans = {(start, start + length) for start, length in zip(hit.starts[own].tolist(), hit.lengths[own].tolist(), strict=True)}
+        name, value, limit = self._names[items[worst]], float(shares[worst]), float(limits[worst])
+        return _Found(share, held_out_share, name, value, limit, tuple(sorted(spans)))
 
     def _fate(self, document: Document, found: _Found) -> Document | Drop:
-        if found.share <= self.params.most:
+        if not found.name:
             return document
         if self.params.policy == "drop":
-            return Drop(found.item, found.share, self.params.most)
-        return replace(document, text=self._cut(document.text, found.spans), meta={**document.meta, "decontaminated": found.item})
+            return Drop(found.name, found.value, found.limit)
+        return replace(document, text=self._cut(document.text, found.spans), meta={**document.meta, "decontaminated": found.name})
 
     def _cut(self, text: str, spans: Iterable[tuple[int, int]]) -> str:
         """What is left between the spans and their margins, where it is longer than a margin."""

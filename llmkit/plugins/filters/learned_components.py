@@ -98,6 +98,9 @@ class DecontaminateParams(FilterParams):
         description="a run that more items than so many have is the questionnaire's and not an item's: it is not looked for; null for any",
     )
     most: float = Field(0.0, ge=0, lt=1, description="part of an item's runs that a document may have")
+    most_held_out: float = Field(
+        0.1, ge=0, lt=1, description="part of a held-out document's runs that it may have: two long texts have some run in common by chance"
+    )
     policy: Literal["drop", "cut"] = Field(
         "drop", description="drop: leave out the document. cut: only the runs, with `margin`", examples=["cut"]
     )

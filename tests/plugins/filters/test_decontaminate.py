@@ -119,6 +119,19 @@ def test_most_allows_a_part_of_an_item(tmp_path: Path) -> None:
     assert isinstance(fate(made, " ".join(words[:-2])), Drop)
 
 
+def test_a_held_out_document_may_share_a_run_and_an_item_may_not(tmp_path: Path) -> None:
+    rng = random.Random(1)
+    held_out = " ".join("".join(rng.choices(string.ascii_lowercase, k=5)) for _ in range(200))
+    made = ready(tmp_path, [Document("a.jsonl#7", held_out, "holdout"), *items(ITEM)])
+    words = held_out.split()
+    few, many = (f"{PROSE} {' '.join(words[20 : 20 + length])} {PROSE}" for length in (20, 40))
+    assert made.measure(Document("page", few)) == {"share": 0.0, "held_out_share": pytest.approx(8 / 188)}
+    assert isinstance(fate(made, few), Document)
+    assert fate(made, many.upper()) == Drop("holdout:a.jsonl#7", pytest.approx(28 / 188), 0.1)
+    assert fate(made, f"{many} {' '.join(ITEM.split()[:13])}") == Drop("holdout:a.jsonl#7", pytest.approx(28 / 188), 0.1)
+    assert isinstance(fate(made, f"{few} {' '.join(ITEM.split()[:13])}"), Drop)
+
+
 def test_of_several_items_the_one_that_is_there_most_is_named(tmp_path: Path) -> None:
     other = "Weng earns 12 dollars an hour for babysitting, and yesterday she just did 50 minutes of it. How much did she earn?"
     made = ready(tmp_path, [*items(ITEM), Document("test/7", other, "acme.math")])
