@@ -13,7 +13,7 @@ from llmkit.cli.output import Json, person, print_json, quantity, show_rows
 if TYPE_CHECKING:
     from llmkit.data.funnel import Amount, Funnel, Stage
 
-HEADS = ("stage", "type", "in", "out", "removed", "of in", "rewritten", "bytes out", "tokens out", "only here")
+HEADS = ("stage", "type", "in", "out", "removed", "of seen", "rewritten", "bytes out", "tokens out", "only here")
 PREPARED = "prepared.json"
 
 
@@ -48,7 +48,7 @@ def show_funnel(funnel: Funnel) -> None:
 
 def _row(stage: Stage) -> tuple[str, ...]:
     before, after = stage.before, stage.after
-    part = f"{stage.removed / before.documents:.1%}" if before.documents else "-"
+    part = f"{stage.removed / stage.seen:.1%}" if stage.seen else "-"
     only = "-" if stage.only is None else str(stage.only)
     counted = (str(before.documents), str(after.documents), str(stage.removed), part, str(stage.rewritten))
     return (stage.stage, stage.type or "-", *counted, f"{quantity(after.bytes)}B", _tokens(after), only)

@@ -60,6 +60,7 @@ def assemble(cleaned: Cleaned, key: str, tokenizer: Tokenizer, encoded: Encoded)
 def _stage(step: str, documents: Sequence[Documents], account: StageAccount, order: Sequence[str], cleaned: Cleaned) -> Stage:
     """A stage over all sources; what a source does not go through, it passes as it is."""
     by_source = {one.source: _passage(step, one, order) for one in documents}
+    through = [one.source for one in documents if step in one.stages]
     chosen = _component(step, cleaned)
     filters = cleaned.filter_stages
     name = step.removeprefix("filters.")
@@ -74,6 +75,7 @@ def _stage(step: str, documents: Sequence[Documents], account: StageAccount, ord
         only=account.only if step.startswith("filters.") else None,
         shared=dict(account.shared),
         by_source={source: (_amount(before), _amount(after)) for source, (before, after) in by_source.items()},
+        sources=through if len(through) < len(documents) else [],
         figures=figures_of(filters[name]) if step.startswith("filters.") else {},
         seconds=account.seconds,
     )

@@ -74,6 +74,7 @@ class Stage(Record):
     only       documents that this filter drops and no later one would have
     shared     a later filter's name -> documents of `removed` that it drops as well: each filter sees also what an earlier one dropped
     by_source  the name of a source -> (before, after)
+    sources    those that it looks at, where it does not look at all of them
     figures    what `learn` reported: a classifier's held-out accuracy; of `split`, both sides as amounts: `train`, `validation`
     seconds    of processor time, over all processes
     """
@@ -88,8 +89,16 @@ class Stage(Record):
     only: int | None = None
     shared: dict[str, int] = Field(default_factory=dict)
     by_source: dict[str, tuple[Amount, Amount]] = Field(default_factory=dict)
+    sources: list[str] = Field(default_factory=list)
     figures: Figures = Field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def seen(self) -> int:
+        """How many documents it looked at: what came in from its sources."""
+        if not self.sources:
+            return self.before.documents
+        return sum(before.documents for source, (before, _) in self.by_source.items() if source in self.sources)
 
 
 class Sample(Record):
@@ -286,6 +295,7 @@ def _row(stage: Stage) -> dict[str, Any]:
     return {
         "stage": stage.stage,
         "type": stage.type,
+        "sources": stage.sources or None,
         "in": stage.before.documents,
         "out": stage.after.documents,
         "removed": stage.removed,

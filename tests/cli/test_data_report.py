@@ -88,7 +88,7 @@ def test_a_person_gets_a_line_a_stage_and_what_to_look_at(prepared: Path, llmkit
     code, out, err = llmkit("data", "report", "out")
     lines = {line.split("\t")[0]: line.split("\t")[1:] for line in out.splitlines()}
     assert code == 0
-    assert lines["filters.words"][:5] == ["gopher_quality", "16", "14", "2", "12.5%"]
+    assert lines["filters.words"][:5] == ["gopher_quality", "16", "14", "2", "66.7%"]
     assert "look: " in err and "report: out/report.html" in err
 
 

@@ -52,7 +52,7 @@ def whole() -> Funnel:
     by_source = {
         "read": {"books": (120, 120), "peps": (600, 600), "web": (9_431, 9_400)},
         "extract": {"books": (120, 120), "peps": (600, 600), "web": (9_400, 9_260)},
-        "filters.gopher": {"web": (9_260, 7_692)},
+        "filters.gopher": {"books": (120, 120), "peps": (600, 600), "web": (9_260, 7_692)},
         "filters.c4": {"books": (120, 120), "peps": (600, 598), "web": (7_692, 7_572)},
         "deduplicators.exact": {"books": (120, 118), "peps": (598, 598), "web": (7_572, 7_214)},
         "deduplicators.near": {"books": (118, 118), "peps": (598, 590), "web": (7_214, 6_507)},
@@ -73,6 +73,7 @@ def whole() -> Funnel:
             only=1_100,
             shared={"c4": 411, "agrees": 90},
             by_source=told["filters.gopher"],
+            sources=["web"],
         ),
         stage(
             "filters.c4",

@@ -71,9 +71,16 @@ def test_a_source_that_goes_lost_and_a_stage_that_takes_most_are_told() -> None:
     before, none = gopher.by_source["web"][0], gopher.by_source["web"][0].model_copy(update={"documents": 7})
     heavy = gopher.model_copy(update={"removed": 9_000, "by_source": {"web": (before, none)}, "only": 0})
     told = " ".join("".join(one) for one in notices(whole.model_copy(update={"stages": [*whole.stages[:2], heavy]})))
-    assert "filters.gopher drops 90.2% of what reaches it, mostly for min_words: read its samples." in told
+    assert "filters.gopher drops 97.2% of what reaches it from web, mostly for min_words: read its samples." in told
     assert "Of the source web only 7 of 9,400 documents are left." in told
     assert "Every document that filters.gopher drops, another filter drops as well." in told
+
+
+def test_of_many_steep_thresholds_the_steepest_are_named() -> None:
+    limits = [limit(f"p{place}", "s", quantiles(1.0, 0.3 / (place + 1)), least=0.9) for place in range(6)]
+    told = ["".join(one) for one in notices(funnel_examples.bare().model_copy(update={"sensitivities": limits}))]
+    assert [text.split(" ")[0] for text in told] == ["p5", "p4", "p3", "3"]
+    assert told[-1] == "3 more thresholds stand on a slope: see their table."
 
 
 def test_many_broken_records_are_told_with_the_commonest_reason() -> None:
@@ -145,7 +152,7 @@ def test_markdown_tells_the_stages_the_reasons_and_samples() -> None:
         "# three-sources",
         "7,215<br>of 7,930",
         "\u2248\u202f11.2\u202fM",
-        "| filters.gopher | `min_words` | 1,021 | 65.1% | 10.2% |",
+        "| filters.gopher | `min_words` | 1,021 | 65.1% | 11.0% |",
         "| filters.gopher | 1,568 | 1,100<br>70.2% | 411<br>26.2% |",
         "| validation | 2 | 10.0\u202fkB | 4.00\u202fk |",
         "web/1.warc.gz\\#5120, web, 12, limit 50",

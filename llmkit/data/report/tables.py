@@ -25,15 +25,16 @@ def stages(funnel: Funnel) -> Table:
     heads = [
         Head("type", kind=WORD),
         Head("documents", "out of in"),
-        Head("dropped", "of in"),
-        Head("rewritten"),
+        Head("dropped", "of seen"),
+        Head("rewritten", "of seen"),
         Head("bytes", "out of in"),
         Head("tokens", "out of in"),
         Head("only here", "of dropped"),
         Head("time", "of processors"),
     ]
     note = (
-        "What each stage let out of what came in. Look for the stage that takes most, and read its samples below. "
+        "What each stage let out of what came in; a filter of some sources alone sees only theirs, and its parts are of that. "
+        "Look for the stage that takes most, and read its samples below. "
         "\u2248: tokens estimated from a sample, since only what is kept is encoded. "
         "Only here: dropped by this filter and by no other, had all seen it; where that is little, the filter could go."
     )
@@ -56,7 +57,7 @@ def others(funnel: Funnel) -> dict[str, list[Table]]:
 
 def reasons(funnel: Funnel) -> Table:
     """Why documents were dropped."""
-    heads = [Head("reason", kind=CODE), Head("documents"), Head("of dropped"), Head("of in")]
+    heads = [Head("reason", kind=CODE), Head("documents"), Head("of dropped"), Head("of seen")]
     rows = [
         Row(
             stage.stage,
@@ -64,7 +65,7 @@ def reasons(funnel: Funnel) -> Table:
                 Entry(one_line(reason, LONGEST)),
                 Entry(count(number)),
                 Entry(portion(number, stage.removed)),
-                Entry(portion(number, stage.before.documents)),
+                Entry(portion(number, stage.seen)),
             ],
             place,
         )
@@ -183,7 +184,7 @@ def by_source(funnel: Funnel) -> Table:
     """What each source lost at each stage."""
     names = sources(funnel)
     told = [stage for stage in funnel.cleaning if _touches(stage)]
-    lost = [Head("broken" if stage is funnel.stages[0] else _name(stage), "of in") for stage in told]
+    lost = [Head("set aside" if stage is funnel.stages[0] else _name(stage), "of in") for stage in told]
     heads = [Head("read", "documents"), *lost, Head("kept", "documents"), Head("kept", "bytes")]
     rows = []
     for place, name in enumerate(names):
@@ -266,10 +267,10 @@ def learned(funnel: Funnel) -> Table:
 def _stage(stage: Stage) -> list[Entry]:
     gone = stage.before.documents - stage.after.documents
     return [
-        Entry(stage.type),
+        Entry(stage.type, f"of {', '.join(stage.sources)}" if stage.sources else ""),
         Entry(count(stage.after.documents), _of(count(stage.before.documents), gone)),
-        Entry(count(stage.removed), portion(stage.removed, stage.before.documents)) if stage.removed else Entry(""),
-        Entry(count(stage.rewritten), portion(stage.rewritten, stage.before.documents)) if stage.rewritten else Entry(""),
+        Entry(count(stage.removed), portion(stage.removed, stage.seen)) if stage.removed else Entry(""),
+        Entry(count(stage.rewritten), portion(stage.rewritten, stage.seen)) if stage.rewritten else Entry(""),
         Entry(bytes_words(stage.after), _of(bytes_words(stage.before), stage.before.bytes - stage.after.bytes)),
         _tokens(stage.before, stage.after),
         Entry("") if stage.only is None or not stage.removed else Entry(count(stage.only), portion(stage.only, stage.removed)),

@@ -35,7 +35,7 @@ HELD_OUT = 5_000
 """Tokens of validation text below which a loss on it says little."""
 
 LISTED = 3
-"""Stages that the first sentence names."""
+"""Stages that the first sentence names, and thresholds that are named by themselves."""
 
 
 def byline(funnel: Funnel) -> str:
@@ -106,7 +106,7 @@ def held_words(sample: Sample) -> str:
 def left_words(stage: Stage) -> str:
     """What a stage took away: `\u2212880 (8.8%), 12 rewritten`; what it set aside without dropping it was held out."""
     gone = stage.before.documents - stage.after.documents
-    told = [f"{MINUS}{count(gone)} ({portion(gone, stage.before.documents)})" if stage.removed else ""]
+    told = [f"{MINUS}{count(gone)} ({portion(gone, stage.seen)})" if stage.removed else ""]
     told.append(f"{count(gone)} held out" if gone > 0 and not stage.removed else "")
     told.append(f"{count(stage.rewritten)} rewritten" if stage.rewritten else "")
     return ", ".join(filter(None, told))
@@ -127,9 +127,10 @@ def _broken(funnel: Funnel) -> Iterator[Sentence]:
 
 def _heavy(funnel: Funnel) -> Iterator[Sentence]:
     for stage in funnel.stages:
-        if stage.removed <= HALF * stage.before.documents:
+        if stage.removed <= HALF * stage.seen:
             continue
-        told = f" drops {portion(stage.removed, stage.before.documents)} of what reaches it"
+        of = f" from {' and '.join(stage.sources)}" if stage.sources else ""
+        told = f" drops {portion(stage.removed, stage.seen)} of what reaches it{of}"
         reasons = sorted(stage.reasons, key=lambda key: -stage.reasons[key])[:1]
         yield [Named(stage.stage), told, *(f", mostly for {one_line(reason)}" for reason in reasons), ": read its samples."]
 
@@ -152,16 +153,15 @@ def _needless(funnel: Funnel) -> Iterator[Sentence]:
 
 
 def _steep(funnel: Funnel) -> Iterator[Sentence]:
-    for one in funnel.sensitivities:
-        if not one.values:
-            continue
-        here = dropped_in_use(one)
-        tighter = dropped_at(one, *moved(one, 0.1))
-        if tighter - here > STEEP:
-            told = (
-                f" of {one.stage} stands on a slope: a tenth stricter, it would drop {portion(tighter, 1)} instead of {portion(here, 1)}."
-            )
-            yield [Named(one.parameter), told]
+    """The thresholds about which a tenth more decides most, the steepest first."""
+    drops = [(one, dropped_in_use(one), dropped_at(one, *moved(one, 0.1))) for one in funnel.sensitivities if one.values]
+    steep = sorted((drop for drop in drops if drop[2] - drop[1] > STEEP), key=lambda drop: drop[1] - drop[2])
+    for one, here, stricter in steep[:LISTED]:
+        would = f"it would drop {portion(stricter, 1)} instead of {portion(here, 1)}"
+        yield [Named(one_line(one.parameter)), f" of {one.stage} stands on a slope: a tenth stricter, {would}."]
+    if len(steep) > LISTED:
+        more = len(steep) - LISTED
+        yield [f"{many(more, 'more threshold')} {'stands' if more == 1 else 'stand'} on a slope: see their table."]
 
 
 def _gone(funnel: Funnel) -> Iterator[Sentence]:
