@@ -35,6 +35,9 @@ LARGEST = 20
 MEMBERS = 10
 """And how many documents of each."""
 
+SAMPLED_BYTES = 32 << 20
+"""Bytes of the documents that a deduplicator is measured on, at most. Measuring holds about ten times as many."""
+
 FILES = ("sketches", "lengths", "sizes", "ids")
 COPIED = 1 << 24
 
@@ -172,9 +175,14 @@ def audited(made: Deduplicator, texts: Sequence[str]) -> Audit | None:
 
 
 def sampled_texts(made: Deduplicator, input: Sequence[Path], sketches: Path, most: int) -> list[str]:
-    """The texts of a sample of documents, in their order: those with the smallest `sample_key`, so that pairs are in it."""
+    """The texts of a sample of documents, in their order: those with the smallest `sample_key`, so that pairs are in it.
+
+    No more than so many documents, and as many of them as hold `SAMPLED_BYTES`.
+    """
     keys = np.fromiter(_sample_keys(made, sketches, len(input)), np.uint64)
-    chosen = set(np.argsort(keys, kind="stable")[:most].tolist())
+    order = np.argsort(keys, kind="stable")[:most]
+    bytes_so_far = np.cumsum(_numbers(sketches, len(input), "sizes")[order])
+    chosen = set(order[bytes_so_far <= SAMPLED_BYTES].tolist())
     return [document.text for number, document in enumerate(_documents(input)) if number in chosen]
 
 

@@ -15,6 +15,7 @@ from llmkit.core.interfaces.deduplicator import Deduplicator, Ragged
 from llmkit.core.interfaces.source import Document
 from llmkit.core.kinds import Kind
 from llmkit.data import audit as module
+from llmkit.data import deduplicating
 from llmkit.data.audit import audit
 from llmkit.data.deduplicating import Sketching, sampled_texts
 from llmkit.data.document_shards import Row, ShardWriter
@@ -123,7 +124,9 @@ def test_a_deduplicator_that_estimates_no_similarity_is_not_audited() -> None:
 
 
 @pytest.mark.parametrize("threshold", [None, 0.75])
-def test_a_sample_of_a_tenth_of_the_documents_has_a_tenth_of_the_pairs(tmp_path: Path, threshold: float | None) -> None:
+def test_a_sample_of_a_tenth_of_the_documents_has_a_tenth_of_the_pairs(
+    tmp_path: Path, threshold: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Drawn document by document it would have a hundredth of them, and of a large corpus none."""
     rng = random.Random(0)
     texts = [text for _ in range(400) for text in family(rng, 60)[::2]]
@@ -140,5 +143,7 @@ def test_a_sample_of_a_tenth_of_the_documents_has_a_tenth_of_the_pairs(tmp_path:
     sample = sampled_texts(chosen.make(), paths, tmp_path, len(texts) // 10)
     assert len(sample) == len(texts) // 10
     assert sample == [text for text in texts if text in set(sample)]
+    monkeypatch.setattr(deduplicating, "SAMPLED_BYTES", sum(len(text) for text in sample[:50]))
+    assert 10 < len(sampled_texts(chosen.make(), paths, tmp_path, len(texts))) < 60
     pairs_of_all, pairs = (audited(MinHash(MinHashParams()), some).duplicates for some in (texts, sample))
     assert pairs_of_all / 15 < pairs < pairs_of_all / 7
