@@ -19,7 +19,8 @@ from llmkit.data.tokenizer_habits import HARD, Digits, Whitespace, changed, digi
 from llmkit.data.tokenizer_texts import Text
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
-WORD = rf"[{_UNSPACED}]\p{{M}}*|(?:(?![{_UNSPACED}])[\p{{L}}\p{{M}}\p{{N}}])+(?:['\x{{2019}}](?:(?![{_UNSPACED}])[\p{{L}}\p{{M}}])+)*"
+_ALONE, _JOINED = (rf"[\p{{L}}\p{{M}}\p{{N}}&&[{scripts}]]" for scripts in (_UNSPACED, f"^{_UNSPACED}"))
+WORD = rf"{_ALONE}\p{{M}}*|{_JOINED}+(?:['\x{{2019}}]{_JOINED}+)*"
 """A word: letters, marks and digits in a row, apostrophes inside. Where words have no spaces between them, every character is one."""
 
 RENYI_ORDER = 2.5
