@@ -285,7 +285,8 @@ def _merge_items(items: Node, over: Node, address: tuple[str, ...]) -> Node:
 
 def _displaced(over: Mapping[str, Node], address: tuple[str, ...]) -> set[str]:
     """Keys of the layer below that exclude one of this layer's."""
-    return {name for group in EXCLUSIVE.get(address, ()) if any(_given(over, one) for one in group) for name in group}
+    groups = EXCLUSIVE.get(address, ())
+    return {name for group in groups for name in group if any(_given(over, one) for one in group if one != name)}
 
 
 def _given(mapping: Mapping[str, Node], name: str) -> bool:
