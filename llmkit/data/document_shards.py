@@ -73,13 +73,14 @@ class ShardWriter:
             if error is None:
                 self._write_group()
                 self._writer.close()
+                self._file.close()
+                flush(self._draft)
+                self._draft.replace(self._path)
         finally:
+            # Where something failed there is no more to be written, which the writer would try once more when it is forgotten.
+            self._writer.is_open = False
             self._file.close()
-            if error is not None:
-                self._draft.unlink(missing_ok=True)
-        if error is None:
-            flush(self._draft)
-            self._draft.replace(self._path)
+            self._draft.unlink(missing_ok=True)
 
 
 def read_groups(path: Path) -> Iterator[list[Row]]:

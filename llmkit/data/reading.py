@@ -81,7 +81,8 @@ class Reading:
     def run(self, directory: Path, task: Task) -> None:
         parts = _finished(directory, task)
         records = _from(self._records(task), sum(part.records for part in parts))
-        while (part := self._part(records, directory, f"{task.name}-{len(parts):05d}")).records:
+        for record in records:
+            part = self._part(chain([record], records), directory, f"{task.name}-{len(parts):05d}")
             parts.append(part)
             # A shard of documents is whole once its account is there: from here a killed run goes on.
             write_account(_part_account(directory, part.name), part)
@@ -117,8 +118,6 @@ class Reading:
         part.read = part.read.trimmed()
         if broken:
             write_whole(directory / f"{name}.{BROKEN}", "".join(broken))
-        if not part.records:
-            (directory / f"{name}.{ENDING}").unlink()
         return part
 
     def _set_aside(self, record: Broken, part: PartAccount, lines: list[str]) -> None:
