@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from llmkit.core.errors import UserError
-from llmkit.core.interfaces.source import Document, Source
+from llmkit.core.interfaces.source import Broken, Document, Source
 from llmkit.plugins.sources.components import PydocParams
 
 SKIPPED = frozenset(
@@ -33,7 +33,7 @@ class Pydoc(Source):
 
     params: PydocParams
 
-    def documents(self, shard: int, of: int) -> Iterator[Document]:
+    def documents(self, shard: int, of: int) -> Iterator[Document | Broken]:
         # A docstring is kept where it is first seen, so that every shard has to look at all modules.
         return islice(self._all(), shard, None, of)
 
@@ -41,7 +41,7 @@ class Pydoc(Source):
         files = [f"{name}:{path.stat().st_size}" for name, path in _modules()]
         return hashlib.sha256("\n".join([sys.version, str(self.params), *files]).encode()).hexdigest()[:16]
 
-    def _all(self) -> Iterator[Document]:
+    def _all(self) -> Iterator[Document | Broken]:
         if self.params.topics:
             yield from _topics()
         if self.params.docstrings:
@@ -57,10 +57,14 @@ def _topics() -> Iterator[Document]:
         yield Document(f"topics:{name}", topics[name].strip() + "\n", "pydoc", LICENCE)
 
 
-def _docstrings() -> Iterator[Document]:
+def _docstrings() -> Iterator[Document | Broken]:
     seen: set[str] = set()
     for name, path in _modules():
-        texts = [text for text in _of_module(path) if text not in seen]
+        try:
+            texts = [text for text in _of_module(path) if text not in seen]
+        except (SyntaxError, ValueError) as error:
+            yield Broken(name, "is no Python", str(error))
+            continue
         texts = list(dict.fromkeys(texts))
         seen.update(texts)
         if texts:
@@ -79,13 +83,10 @@ def _modules() -> list[tuple[str, Path]]:
 
 
 def _of_module(path: Path) -> list[str]:
-    try:
-        with warnings.catch_warnings():
-            # An invalid escape in someone's docstring is not this reader's concern.
-            warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
-        return []
+    with warnings.catch_warnings():
+        # An invalid escape in someone's docstring is not this reader's concern.
+        warnings.simplefilter("ignore")
+        tree = ast.parse(path.read_bytes())
     docstrings = (ast.get_docstring(node) for node in _in_order(tree) if isinstance(node, Documented))
     return [cleandoc(text).strip() for text in docstrings if text and text.strip()]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.core.interfaces.source import Document
+from llmkit.core.interfaces.source import Broken, Document
 from llmkit.plugins.sources.components import PydocParams
 from llmkit.plugins.sources.pydoc import Pydoc
 
@@ -52,8 +52,10 @@ def test_no_docstring_comes_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (library / "test/x.py").write_text('"""A test."""')
     (library / "broken.py").write_text('"""Half')
     monkeypatch.setattr("sysconfig.get_paths", lambda: {"stdlib": str(library)})
-    found = Pydoc(PydocParams(topics=False)).documents(0, 1)
-    assert [(document.id, document.text) for document in found] == [("a", "Shared.\n\nOnly\nhere.\n"), ("package", "A package's own.\n")]
+    first, broken, last = Pydoc(PydocParams(topics=False)).documents(0, 1)
+    assert first == Document("a", "Shared.\n\nOnly\nhere.\n", "pydoc", "PSF-2.0")
+    assert isinstance(broken, Broken) and (broken.id, broken.reason) == ("broken", "is no Python")
+    assert last == Document("package", "A package's own.\n", "pydoc", "PSF-2.0")
 
 
 def test_shards_together_are_all_documents(corpus: list[Document]) -> None:
