@@ -60,11 +60,13 @@ def of_run(place: Path) -> Tokenizer:
     run = RunDirectory(place)
     if not run.exists():
         raise UserError(f"{str(place)!r} is no run: it has no spec.yaml; name a run's directory, or a tokenizer's files without run:")
-    if not run.tokenizer.is_dir():
-        raise UserError(f"run {str(place)!r} has no tokenizer; it was imported without one, or was killed before it had one")
     chosen = run.load_spec().tokenizer
-    tokenizer: Tokenizer = chosen.component.resolve().load(chosen.params, run.tokenizer)
-    return tokenizer
+    kind: type[Tokenizer] = chosen.component.resolve()
+    if run.tokenizer.is_dir():
+        return kind.load(chosen.params, run.tokenizer)
+    if kind.learns:
+        raise UserError(f"run {str(place)!r} has no tokenizer: it was built and never trained, or was killed before it had one")
+    return kind.train(chosen.params, ())
 
 
 def of_files(place: Path) -> Tokenizer:
