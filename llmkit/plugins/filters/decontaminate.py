@@ -198,6 +198,7 @@ class _Folding(dict[int, str]):
 _FOLDING = _Folding()
 _SMALL = bytes(range(256)).lower()
 _NEITHER = bytes(code for code in range(128) if not chr(code).isalnum())
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _APART = b"\xff"
 """Between documents that are searched together: no byte of UTF-8."""
 
@@ -208,6 +209,9 @@ _WORD = re.compile(f"[{_TWO}]{{1,2}}|[{_FOUR}]{{1,4}}|[^\\W_{_TWO}{_FOUR}]+")
 
 def folded(text: str) -> bytes:
     """Letters and digits alone, in small letters, without accents, as UTF-8: a function of each character by itself."""
-    if text.isascii():
-        return text.encode().translate(_SMALL, _NEITHER)
-    return text.translate(_FOLDING).encode("utf-8", "replace")
+    small = text.encode("utf-8", "replace").translate(_SMALL, _NEITHER)
+    return small if small.isascii() else _BEYOND_ASCII.sub(_folded_run, small)
+
+
+def _folded_run(found: re.Match[bytes]) -> bytes:
+    return found[0].decode().translate(_FOLDING).encode()

@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 BLOCK = 1 << 20
 """Bytes that are looked at together: what is computed for each of them takes a few dozen bytes."""
 MOST_MARKS = 24
+ARRAYS = ("heads", "tails", "lengths", "owners")
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _JOIN = np.uint64(0xD6E8FEB86659FD93)
@@ -52,14 +53,32 @@ class Needles:
     owners: NDArray[np.int32]
 
 
+class _Marks:
+    """Which highest and which lowest bits the heads have: 1/16 of all, so that both agree by chance for one hash in 256."""
+
+    def __init__(self, heads: Hashes) -> None:
+        bits = int(np.clip(np.ceil(np.log2(16 * len(heads))), 10, MOST_MARKS))
+        self._shift, self._mask = np.uint64(64 - bits), np.uint64((1 << bits) - 1)
+        self._high, self._low = np.zeros(1 << bits, np.bool_), np.zeros(1 << bits, np.bool_)
+        self._high[heads >> self._shift] = True
+        self._low[heads & self._mask] = True
+
+    def places(self, hashes: Hashes) -> Ints:
+        """Where there may be a head."""
+        high = np.flatnonzero(self._high[hashes >> self._shift])
+        both: Ints = high[self._low[hashes[high] & self._mask]]
+        return both
+
+
 class Haystack:
     """Finds needles in bytes, each class of lengths by a look at all windows of 2^power bytes.
 
-    A table of marks, one for some of the bits of a head, lets all but a few windows go by; the rest are looked up in the sorted heads.
+    Two tables of marks, one for the highest bits of every head and one for the lowest, let all but one in some hundred windows go by; the
+    rest are looked up in the sorted heads.
     """
 
     def __init__(self, classes: Sequence[Needles]) -> None:
-        self._classes = {needles.power: (needles, _marks(needles.heads), first) for needles, first in _numbered(classes)}
+        self._classes = {needles.power: (needles, _Marks(needles.heads), first) for needles, first in _numbered(classes)}
         self._longest = max((int(needles.lengths.max()) for needles in classes), default=1)
 
     def find(self, data: Bytes) -> Hit:
@@ -77,8 +96,8 @@ class Haystack:
                     yield hit._replace(starts=hit.starts + start)
 
     def _of_class(self, power: int, hashes: Hashes, begin_before: int) -> Hit:
-        needles, (marks, shift), first = self._classes[power]
-        places = np.flatnonzero(marks[hashes[:begin_before] >> shift])
+        needles, marks, first = self._classes[power]
+        places = marks.places(hashes[:begin_before])
         low = np.searchsorted(needles.heads, hashes[places], "left")
         counts = np.searchsorted(needles.heads, hashes[places], "right") - low
         which = np.repeat(low - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
@@ -107,57 +126,73 @@ def windows(data: Bytes, most: int) -> Iterator[tuple[int, Hashes]]:
 
 
 def needles_of(data: Bytes, starts: Ints, ends: Ints, owner: int) -> Iterator[Needles]:
-    """Some parts of a string, each once, as one owner's needles; `Needles` of several owners are put together by `gathered`."""
+    """Some parts of a string as one owner's needles, in no order; `gathered` puts those of several owners together."""
     if not len(starts):
         return
     powers = np.frexp(ends - starts)[1] - 1
     for power, hashes in windows(data, int(powers.max())):
         of = powers == power
         if of.any():
-            heads, tails, lengths = hashes[starts[of]], hashes[ends[of] - (1 << power)], (ends - starts)[of]
-            first = np.unique(np.stack([heads, tails, lengths.astype(np.uint64)]), axis=1, return_index=True)[1]
-            owners = np.full(len(first), owner, np.int32)
-            yield Needles(power, heads[first], tails[first], lengths[first].astype(np.int32), owners)
+            lengths = (ends - starts)[of].astype(np.int32)
+            yield Needles(power, hashes[starts[of]], hashes[ends[of] - (1 << power)], lengths, np.full(len(lengths), owner, np.int32))
 
 
 def gathered(parts: Sequence[Needles], common: int | None) -> tuple[list[Needles], int]:
-    """One `Needles` a class; and how many were left out because more than `common` owners have the same one."""
+    """One `Needles` a class, each once an owner; and how many were left out because more than `common` owners have the same one."""
     classes: list[Needles] = []
     left_out = 0
     for power in sorted({part.power for part in parts}):
-        same = [part for part in parts if part.power == power]
-        heads, tails = np.concatenate([part.heads for part in same]), np.concatenate([part.tails for part in same])
-        lengths, owners = np.concatenate([part.lengths for part in same]), np.concatenate([part.owners for part in same])
-        order = np.lexsort((owners, lengths, tails, heads))
-        heads, tails, lengths, owners = heads[order], tails[order], lengths[order], owners[order]
-        stay = np.ones(len(heads), np.bool_) if common is None else _owned_by(heads, tails, lengths) <= common
+        needles = _once(_together([part for part in parts if part.power == power]))
+        stay = np.ones(len(needles.heads), np.bool_) if common is None else _owned_by(needles) <= common
         left_out += int((~stay).sum())
         if stay.any():
-            classes.append(Needles(power, heads[stay], tails[stay], lengths[stay], owners[stay]))
+            classes.append(_taken(needles, stay))
     return classes, left_out
 
 
-def _owned_by(heads: Hashes, tails: Hashes, lengths: NDArray[np.int32]) -> Ints:
+def _together(parts: Sequence[Needles]) -> Needles:
+    """Those of one class, sorted: the same ones stand beside each other, in the order of their owners."""
+    arrays = [np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS]
+    heads, tails, lengths, owners = arrays
+    return _taken(Needles(parts[0].power, heads, tails, lengths, owners), np.lexsort((owners, lengths, tails, heads)))
+
+
+def _once(needles: Needles) -> Needles:
+    """Of sorted needles, each owner's once."""
+    return _taken(needles, _differs(needles) | np.diff(needles.owners, prepend=-1).astype(np.bool_))
+
+
+def _owned_by(needles: Needles) -> Ints:
     """For each of sorted needles, how many are the same."""
-    differs = (heads[1:] != heads[:-1]) | (tails[1:] != tails[:-1]) | (lengths[1:] != lengths[:-1])
-    group = np.concatenate([[0], np.cumsum(differs)])
+    group = np.cumsum(_differs(needles)) - 1
     sizes: Ints = np.bincount(group)[group]
     return sizes
+
+
+def _differs(needles: Needles) -> NDArray[np.bool_]:
+    """Whether each of sorted needles is another than the one before it; the first is."""
+    differs = np.ones(len(needles.heads), np.bool_)
+    heads, tails, lengths = needles.heads, needles.tails, needles.lengths
+    differs[1:] = (heads[1:] != heads[:-1]) | (tails[1:] != tails[:-1]) | (lengths[1:] != lengths[:-1])
+    return differs
+
+
+def _taken(needles: Needles, which: NDArray[np.bool_] | Ints) -> Needles:
+    return Needles(needles.power, needles.heads[which], needles.tails[which], needles.lengths[which], needles.owners[which])
 
 
 def save(classes: Sequence[Needles], directory: Path) -> None:
     """Write each array into a file of its own, which numpy maps into memory."""
     for needles in classes:
-        for name in ("heads", "tails", "lengths", "owners"):
+        for name in ARRAYS:
             np.save(directory / f"{name}-{needles.power}.npy", getattr(needles, name), allow_pickle=False)
     (directory / "classes.json").write_text(json.dumps([needles.power for needles in classes]), encoding="utf-8")
 
 
 def load(directory: Path) -> list[Needles]:
     """What `save` wrote, as maps of its files: all processes share them."""
-    names = ("heads", "tails", "lengths", "owners")
     powers = json.loads((directory / "classes.json").read_text(encoding="utf-8"))
-    return [Needles(power, *(np.load(directory / f"{name}-{power}.npy", mmap_mode="r") for name in names)) for power in powers]
+    return [Needles(power, *(np.load(directory / f"{name}-{power}.npy", mmap_mode="r") for name in ARRAYS)) for power in powers]
 
 
 def _numbered(classes: Sequence[Needles]) -> Iterator[tuple[Needles, int]]:
@@ -165,15 +200,6 @@ def _numbered(classes: Sequence[Needles]) -> Iterator[tuple[Needles, int]]:
     for needles in classes:
         yield needles, first
         first += len(needles.heads)
-
-
-def _marks(heads: Hashes) -> tuple[NDArray[np.bool_], np.uint64]:
-    """A mark for each value that the highest bits of a head have, and by how much a hash is shifted to look at them."""
-    bits = int(np.clip(np.ceil(np.log2(16 * len(heads))), 10, MOST_MARKS))
-    shift = np.uint64(64 - bits)
-    marks = np.zeros(1 << bits, np.bool_)
-    marks[heads >> shift] = True
-    return marks, shift
 
 
 def _mixed(hashes: Hashes) -> Hashes:
