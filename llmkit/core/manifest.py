@@ -6,7 +6,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from llmkit.core.catalog import Catalog, Origin
 from llmkit.core.component import Component
 from llmkit.core.errors import UserError
 from llmkit.core.kinds import Kind
+from llmkit.core.packages import installed
 from llmkit.core.spec import Spec
 
 PACKAGES = ("torch", "accelerate", "datasets", "numpy", "pydantic", "safetensors", "tokenizers", "transformers")
@@ -32,9 +32,9 @@ def manifest(spec: Spec, catalog: Catalog, directory: Path | None = None) -> dic
     directory  whose git state is recorded; the working directory unless given
     """
     return {
-        "llmkit": _version("llmkit"),
+        "llmkit": installed("llmkit"),
         "python": platform.python_version(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "packages": {name: version for name in PACKAGES if (version := installed(name)) is not None},
         "catalog": catalog.fingerprint,
         "components": components(spec, catalog),
         "git": git_state(directory or Path.cwd()),
@@ -107,13 +107,6 @@ def _refusal(row: Mapping[str, Any], installed: int) -> str:
     if row["revision"] > installed:
         return f"{what}; {wrote}: pip install --upgrade '{row['distribution']}>={row['version']}'"
     return f"{what}, which cannot read the older one; {wrote}: pip install '{row['distribution']}=={row['version']}', or train anew"
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _git(directory: Path, *arguments: str) -> str | None:

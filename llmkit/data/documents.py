@@ -18,7 +18,9 @@ from typing import Any, NamedTuple, Protocol
 from llmkit.core.component import Chosen
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.deduplicator import Deduplicator
+from llmkit.core.interfaces.extractor import Extractor
 from llmkit.core.interfaces.source import Document, Source
+from llmkit.core.packages import installed
 from llmkit.core.slot import plain
 from llmkit.core.spec import Spec
 from llmkit.data import deduplicating
@@ -174,7 +176,8 @@ class Cleaned:
     @property
     def _extractor(self) -> dict[str, Any]:
         chosen = self.spec.data.extractor
-        return {**plain(chosen), "revision": chosen.component.revision}
+        kind: type[Extractor] = chosen.component.resolve()
+        return {**plain(chosen), "revision": chosen.component.revision, "package": kind.package and installed(kind.package)}
 
     @cached_property
     def _read_keys(self) -> dict[str, str]:

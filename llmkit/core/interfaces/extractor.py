@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Extractor:
@@ -19,6 +19,9 @@ class Extractor:
 
         Component(Kind.extractor, "acme.headings", HeadingsParams, "llmkit_acme.headings:Headings", "the headings of a page")
     """
+
+    package: ClassVar[str] = ""
+    """The distribution whose version decides what the text of a page is: pages are read anew where another is installed."""
 
     def __init__(self, params: Any) -> None:
         self.params = params

@@ -13,6 +13,7 @@ class Resiliparse(Extractor):
     Raises `UserError` where resiliparse is not installed, and for a selector that is none.
     """
 
+    package = "resiliparse"
     params: ResiliparseParams
 
     def __init__(self, params: ResiliparseParams) -> None:

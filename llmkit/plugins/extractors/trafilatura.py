@@ -17,6 +17,7 @@ class Trafilatura(Extractor):
     Raises `UserError` where trafilatura is not installed.
     """
 
+    package = "trafilatura"
     params: TrafilaturaParams
 
     def __init__(self, params: TrafilaturaParams) -> None:

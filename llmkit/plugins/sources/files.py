@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.source import Broken, Document, Source
+from llmkit.core.packages import installed
 from llmkit.plugins.sources.blocks import Unreadable
 from llmkit.plugins.sources.components import FilesParams
 from llmkit.plugins.sources.paths import matching
@@ -32,6 +33,9 @@ class Files(Source):
     """The source's name in messages."""
     pattern: ClassVar[str]
     """What its files are called, for whoever gave a directory."""
+
+    package: ClassVar[str] = ""
+    """The distribution whose version decides what the text is."""
 
     params: FilesParams
 
@@ -61,7 +65,7 @@ class Files(Source):
 
     def fingerprint(self) -> str:
         files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
-        return hashlib.sha256(repr((self.params, files)).encode()).hexdigest()[:16]
+        return hashlib.sha256(repr((self.params, files, self.package and installed(self.package))).encode()).hexdigest()[:16]
 
     def _records(self, path: Path) -> Records:
         try:

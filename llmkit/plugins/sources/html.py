@@ -17,6 +17,7 @@ class Html(Files):
 
     called = "html"
     pattern = "*.html"
+    package = "resiliparse"
     params: HtmlParams
 
     def read(self, path: Path) -> Records:

@@ -31,6 +31,7 @@ class Warc(Files):
 
     called = "warc"
     pattern = "*.warc.gz"
+    package = "resiliparse"
     params: WarcParams
 
     def read(self, path: Path) -> Records:

@@ -83,3 +83,12 @@ def test_pages_are_documents_of_html_named_by_their_path(tmp_path: Path) -> None
     found = list(Html(HtmlParams(paths=[str(tmp_path / "*.html")], max_bytes=1000, licence="CC-BY-4.0")).documents(0, 1))
     assert found[0] == Document(str(tmp_path / "a.html"), page(GERMAN), "html", "CC-BY-4.0", {}, HTML)
     assert [record.reason for record in found[1:] if isinstance(record, Broken)] == ["is no text", "is longer than max_bytes"]
+
+
+def test_pages_are_read_anew_by_another_version_of_what_detects_their_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.html").write_text(page(GERMAN), encoding="utf-8")
+    source = Html(HtmlParams(paths=[str(tmp_path / "*.html")]))
+    first = source.fingerprint()
+    assert Html(source.params).fingerprint() == first
+    monkeypatch.setattr("llmkit.plugins.sources.files.installed", lambda name: f"{name} 99")
+    assert Html(source.params).fingerprint() != first
