@@ -19,7 +19,7 @@ from llmkit.data.report import markdown, write_report
 from llmkit.data.report.curves import wilson
 from llmkit.data.report.samples import CHARACTERS, LINES, changes, groups, shown
 from llmkit.data.report.thresholds import above, below, dropped_in_use
-from llmkit.data.report.words import notices, summary
+from llmkit.data.report.words import families, notices, summary
 
 every = pytest.mark.parametrize("make", funnel_examples.EVERY, ids=lambda make: make.__name__)
 Make = Callable[[], Funnel]
@@ -139,6 +139,20 @@ def test_samples_are_in_the_order_of_the_stages_and_the_commonest_reason_first()
         ("filters.pii", "rewritten", 217),
         ("deduplicators.near", "duplicate", 715),
     ]
+
+
+def test_items_that_were_found_are_named_under_their_evaluator() -> None:
+    items = {f"mmlu:{number}": 1 for number in range(30)} | {"mmlu:found most": 7, "arc:only one": 2, "min_words": 3}
+    assert list(families(items)) == ["mmlu", "min_words", "arc:only one"]
+    whole = funnel_examples.whole()
+    stage = whole.stages[2].model_copy(update={"reasons": items, "removed": 42})
+    taken = [sample("filters.gopher", f"mmlu:{number}", f"id {number}", "an item") for number in range(3)]
+    funnel = whole.model_copy(update={"stages": [*whole.stages[:2], stage], "samples": taken})
+    text = markdown.document(funnel)
+    assert "| filters.gopher | `mmlu`<br>found most (7), 0 (1), 1 (1), 10 (1)" in text and " and 11 more | 37 | 88.1% |" in text
+    (group,) = groups(funnel)
+    assert (group.reason, group.number, len(group.samples)) == ("mmlu", 37, 3)
+    assert "id 2, web, mmlu:2" in text
 
 
 def test_a_huge_sample_is_cut_in_both_directions() -> None:

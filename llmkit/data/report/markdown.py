@@ -58,13 +58,13 @@ def _samples(funnel: Funnel) -> Iterator[str]:
         for group in groups:
             yield f"**{escaped(one_line(group.reason, samples.NAME))}**: {samples.heading(group)}"
             for sample in group.samples[:SAMPLES]:
-                yield from _sample(sample)
+                yield from _sample(sample, group)
 
 
-def _sample(sample: Sample) -> Iterator[str]:
+def _sample(sample: Sample, group: samples.Group) -> Iterator[str]:
     stays = "" if sample.keeper is None else f"in its place stays {one_line(sample.keeper, samples.NAME)}"
-    told = [one_line(sample.id, samples.NAME), one_line(sample.source, samples.NAME), held_words(sample), stays]
-    yield escaped(", ".join(filter(None, told)))
+    whose = (one_line(sample.id, samples.NAME), one_line(sample.source, samples.NAME))
+    yield escaped(", ".join(filter(None, (*whose, samples.told_reason(sample, group), held_words(sample), stays))))
     yield fenced(samples.shortened(visible(sample.text, CHARACTERS)))
     if sample.after is not None:
         yield "became:"

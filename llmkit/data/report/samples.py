@@ -10,7 +10,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from llmkit.data.funnel import Funnel, Sample
-from llmkit.data.report.words import held_words
+from llmkit.data.report.words import families, held_words
 from llmkit.typeset.digits import count
 from llmkit.typeset.markup import Child, node
 from llmkit.typeset.sentence import many
@@ -54,12 +54,18 @@ class Change(NamedTuple):
 def groups(funnel: Funnel) -> list[Group]:
     """The samples in the order of the stages, the commonest reason of each first."""
     stages = {stage.stage: place for place, stage in enumerate(funnel.stages)}
-    numbers = {(stage.stage, reason): number for stage in funnel.stages for reason, number in stage.reasons.items()}
-    numbers |= {("read", reason): number for reason, number in funnel.broken.items()}
-    numbers |= {(stage.stage, REWRITTEN): stage.rewritten for stage in funnel.stages if stage.rewritten}
+    names: dict[tuple[str, str], str] = {}
+    numbers: dict[tuple[str, str], int] = {}
+    for stage in funnel.stages:
+        for name, members in families(stage.reasons).items():
+            numbers[stage.stage, name] = sum(members.values())
+            names |= {(stage.stage, reason): name for reason in members}
+        if stage.rewritten:
+            numbers[stage.stage, REWRITTEN] = stage.rewritten
 
     def key(sample: Sample) -> tuple[str, str, str]:
-        return (sample.stage, REWRITTEN if sample.removal == REWRITTEN else sample.reason, sample.removal)
+        name = REWRITTEN if sample.removal == REWRITTEN else names.get((sample.stage, sample.reason), sample.reason)
+        return (sample.stage, name, sample.removal)
 
     found = [Group(*of, numbers.get(of[:2]), list(samples)) for of, samples in groupby(sorted(funnel.samples, key=key), key=key)]
     return sorted(found, key=lambda group: (stages.get(group.stage, len(stages)), group.stage, -(group.number or 0), group.reason))
@@ -76,6 +82,11 @@ def heading(group: Group) -> str:
     """What stands beside the reason: how many, and how many of them are here."""
     shown = many(len(group.samples), "sample")
     return shown if group.number is None else f"{count(group.number)}, {shown}"
+
+
+def told_reason(sample: Sample, group: Group) -> str:
+    """A sample's own reason, where its group has several."""
+    return "" if sample.reason == group.reason else one_line(sample.reason, NAME)
 
 
 def shown(text: str) -> str:
@@ -122,12 +133,12 @@ def _opening(group: Group) -> Element:
     return node(
         "details",
         node("summary", node("code", one_line(group.reason, NAME)), f" {heading(group)}"),
-        node("ol", map(_sample, group.samples), class_="samples"),
+        node("ol", [_sample(sample, group) for sample in group.samples], class_="samples"),
     )
 
 
-def _sample(sample: Sample) -> Element:
-    told = ", ".join(filter(None, [one_line(sample.source, NAME), held_words(sample)]))
+def _sample(sample: Sample, group: Group) -> Element:
+    told = ", ".join(filter(None, [one_line(sample.source, NAME), told_reason(sample, group), held_words(sample)]))
     keeper: list[Child] = [] if sample.keeper is None else ["; in its place stays ", node("bdi", one_line(sample.keeper, NAME))]
     head = node("p", node("bdi", one_line(sample.id, NAME)), f" {told}".rstrip(), keeper, class_="told")
     text = [shown(sample.text)] if sample.after is None else _marked(changes(sample.text, sample.after))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from llmkit.data.funnel import Amount, Funnel, Sensitivity, Stage
 from llmkit.data.report.thresholds import dropped_at, dropped_in_use, moved
-from llmkit.data.report.words import bytes_words, sources, stages_of, tokens_words
+from llmkit.data.report.words import bytes_words, families, sources, stages_of, tokens_words
 from llmkit.typeset.digits import ABSENT, MINUS, count, duration, given, portion, quantity
 from llmkit.typeset.sentence import many
 from llmkit.typeset.table import CODE, PROSE, WORD, Entry, Head, Row, Table, narrowed
@@ -16,6 +16,10 @@ from llmkit.typeset.visible import one_line
 LONGEST = 200
 """Characters of an id or a value in a table."""
 
+MEMBERS = 20
+"""Reasons of a family that are named, by so many characters of each."""
+
+NAMED = 60
 SHOWN = 5
 """Documents of a cluster that are named."""
 
@@ -58,23 +62,16 @@ def others(funnel: Funnel) -> dict[str, list[Table]]:
 def reasons(funnel: Funnel) -> Table:
     """Why documents were dropped."""
     heads = [Head("reason", kind=CODE), Head("documents"), Head("of dropped"), Head("of seen")]
-    rows = [
-        Row(
-            stage.stage,
-            [
-                Entry(one_line(reason, LONGEST)),
-                Entry(count(number)),
-                Entry(portion(number, stage.removed)),
-                Entry(portion(number, stage.seen)),
-            ],
-            place,
-        )
-        for place, stage in enumerate(funnel.stages)
-        for reason, number in sorted(stage.reasons.items(), key=lambda item: (-item[1], item[0]))
-        if place or reason not in funnel.broken
-    ]
+    rows = []
+    for place, stage in enumerate(funnel.stages):
+        told = {reason: number for reason, number in stage.reasons.items() if place or reason not in funnel.broken}
+        for name, members in families(told).items():
+            number = sum(members.values())
+            parts = (portion(number, stage.removed), portion(number, stage.seen))
+            rows.append(Row(stage.stage, [_reason(name, members), Entry(count(number)), *map(Entry, parts)], place))
     note = (
-        "The parameter that a document was dropped for; with several, the first that the filter looks at. "
+        "The parameter that a document was dropped for; with several, the first that the filter looks at; of a decontamination, the items "
+        "that were found. "
         "Look for a reason that you did not expect to matter."
     )
     return Table("reasons", "Why documents were dropped", "stage", heads, rows, note)
@@ -294,6 +291,16 @@ def _both(stage: Stage, other: Stage) -> Entry:
     if number is None:
         return Entry("")
     return Entry(count(number), portion(number, stage.removed))
+
+
+def _reason(name: str, members: Mapping[str, int]) -> Entry:
+    """A reason, or those that begin alike with the commonest of them."""
+    if list(members) == [name]:
+        return Entry(one_line(name, LONGEST))
+    shown = ", ".join(
+        f"{one_line(reason.removeprefix(f'{name}:'), NAMED)} ({count(number)})" for reason, number in list(members.items())[:MEMBERS]
+    )
+    return Entry(one_line(name, LONGEST), f"{shown} and {count(len(members) - MEMBERS)} more" if len(members) > MEMBERS else shown)
 
 
 def _threshold(one: Sensitivity) -> list[Entry]:

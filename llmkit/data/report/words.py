@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 
 from llmkit.data.funnel import Amount, Funnel, Sample, Stage
 from llmkit.data.report.thresholds import dropped_at, dropped_in_use, moved
@@ -79,6 +80,19 @@ def sources(funnel: Funnel) -> list[str]:
     return list(dict.fromkeys(source for stage in funnel.stages for source in stage.by_source))
 
 
+def families(reasons: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Reasons by what stands before their first colon, where several begin so (`mmlu:17`, `mmlu:40`), else by themselves.
+
+    The commonest come first, among families as within one.
+    """
+    prefixes = Counter(reason.partition(":")[0] for reason in reasons if ":" in reason)
+    found: dict[str, dict[str, int]] = {}
+    for reason, number in sorted(reasons.items(), key=lambda item: (-item[1], item[0])):
+        first, colon, _ = reason.partition(":")
+        found.setdefault(first if colon and prefixes[first] > 1 else reason, {})[reason] = number
+    return dict(sorted(found.items(), key=lambda item: -sum(item[1].values())))
+
+
 def bytes_words(amount: Amount) -> str:
     """Its bytes, in three digits."""
     return quantity(amount.bytes, "B")
@@ -131,7 +145,7 @@ def _heavy(funnel: Funnel) -> Iterator[Sentence]:
             continue
         of = f" from {' and '.join(stage.sources)}" if stage.sources else ""
         told = f" drops {portion(stage.removed, stage.seen)} of what reaches it{of}"
-        reasons = sorted(stage.reasons, key=lambda key: -stage.reasons[key])[:1]
+        reasons = list(families(stage.reasons))[:1]
         yield [Named(stage.stage), told, *(f", mostly for {one_line(reason)}" for reason in reasons), ": read its samples."]
 
 
