@@ -6,7 +6,7 @@ import random
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmkit.plugins.deduplicators.shingles import PIECE, shingles
@@ -30,6 +30,7 @@ def hashed(text: str, n: int) -> set[int]:
     return set(shingles([text], n).values.tolist())
 
 
+@settings(deadline=None)
 @given(one=TEXT, other=TEXT, n=st.integers(1, 5))
 def test_two_texts_share_as_many_shingles_as_runs_of_words(one: str, other: str, n: int) -> None:
     first, second = hashed(one, n), hashed(other, n)
@@ -37,6 +38,7 @@ def test_two_texts_share_as_many_shingles_as_runs_of_words(one: str, other: str,
     assert len(first & second) == len(runs_of(one, n) & runs_of(other, n))
 
 
+@settings(deadline=None)
 @given(texts=st.lists(TEXT, max_size=6), n=st.integers(1, 4))
 def test_a_text_among_others_has_the_shingles_that_it_has_alone(texts: list[str], n: int) -> None:
     together = shingles(texts, n)

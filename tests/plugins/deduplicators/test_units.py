@@ -61,6 +61,7 @@ def test_what_is_cut_is_what_a_dictionary_says(kind: type[Lines] | type[Paragrap
 
 
 @pytest.mark.parametrize("kind", [Lines, Paragraphs])
+@settings(deadline=None)
 @given(text=st.text(st.sampled_from("ab \n\r\t\x0b"), max_size=60))
 def test_units_end_with_a_line_and_are_not_blank_after_the_first(kind: type[Lines] | type[Paragraphs], text: str) -> None:
     found = kind(UnitParams()).units(text)
