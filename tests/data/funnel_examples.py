@@ -48,6 +48,7 @@ def whole() -> Funnel:
     quality, c4 = amount(8_412, 50_100_000, 12_400_000), amount(8_290, 47_000_000, 11_600_000)
     exact, near = amount(7_930, 45_200_000, 11_200_000), amount(7_215, 41_800_000, 10_300_000, estimated=False)
     trained, held_out = amount(7_213, 41_790_000, 10_296_000, estimated=False), amount(2, 10_000, 4_000, estimated=False)
+    broken = {"is no UTF-8": 19, "the line is cut in half": 9, "gzip ends early": 3}
     reasons = {"min_words": 1_021, "max_symbol_ratio": 322, "min_alpha_words": 225}
     by_source = {
         "read": {"books": (120, 120), "peps": (600, 600), "web": (9_431, 9_400)},
@@ -62,7 +63,7 @@ def whole() -> Funnel:
         for name, sources in by_source.items()
     }
     stages = [
-        stage("read", "", amount(10_151, 412_000_000), read, removed=31, by_source=told["read"]),
+        stage("read", "", amount(10_151, 412_000_000), read, removed=31, reasons=broken, by_source=told["read"]),
         stage("extract", "resiliparse", read, text, reasons={"blank": 140}, by_source=told["extract"]),
         stage(
             "filters.gopher",
@@ -122,7 +123,7 @@ def whole() -> Funnel:
             share("peps", 590, 8_000_000, 1_500_000, 0.05, 0.15, 0.26),
             share("web", 6_142, 12_000_000, 2_190_112, 0.45, 0.23, 1.6),
         ],
-        broken={"is no UTF-8": 19, "the line is cut in half": 9, "gzip ends early": 3},
+        broken=broken,
         lengths={1 << power: 40 * (17 - abs(12 - power)) for power in range(6, 23)},
         lengths_read={1 << power: 62 * (17 - abs(11 - power)) for power in range(4, 23)},
         languages={"en": 6_911, "de": 210, "fr": 71, "zh": 20, "und": 3},

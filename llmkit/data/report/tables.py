@@ -297,9 +297,8 @@ def _reason(name: str, members: Mapping[str, int]) -> Entry:
     """A reason, or those that begin alike with the commonest of them."""
     if list(members) == [name]:
         return Entry(one_line(name, LONGEST))
-    shown = ", ".join(
-        f"{one_line(reason.removeprefix(f'{name}:'), NAMED)} ({count(number)})" for reason, number in list(members.items())[:MEMBERS]
-    )
+    first = list(members.items())[:MEMBERS]
+    shown = ", ".join(f"{one_line(reason.removeprefix(f'{name}:'), NAMED)} ({count(number)})" for reason, number in first)
     return Entry(one_line(name, LONGEST), f"{shown} and {count(len(members) - MEMBERS)} more" if len(members) > MEMBERS else shown)
 
 
