@@ -7,8 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -73,9 +75,17 @@ class Encoding:
     tokenizer: Chosen
     directory: Path
 
-    def run(self, directory: Path, task: Task) -> None:
+    @cached_property
+    def _loaded(self) -> Tokenizer:
         kind: type[Tokenizer] = self.tokenizer.component.resolve()
-        tokenizer = kind.load(self.tokenizer.params, self.directory)
+        return kind.load(self.tokenizer.params, self.directory)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What travels to another process, which loads the tokenizer once for all its tasks."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def run(self, directory: Path, task: Task) -> None:
+        tokenizer = self._loaded
         piece, begun = self.pieces[task.index], time.process_time()
         account = EncodedAccount(sides={name: Side() for name, _ in piece.shards})
         with ExitStack() as stack:
