@@ -57,7 +57,7 @@ def test_the_summary_says_how_much_is_left_and_where_most_went() -> None:
 def test_a_reader_is_told_what_to_look_at_first() -> None:
     told = [("".join(sentence)) for sentence in notices(funnel_examples.whole())]
     assert told == [
-        "filters.agrees does nothing to this text, and could be left out.",
+        "filters.agrees changes nothing in this text: what it looks for is not there, or it does not find it.",
         "steep of filters.gopher stands on a slope: a tenth stricter, it would drop 100% instead of 15.5%.",
         "deduplicators.near has a recall of 0.89 on the sample that was compared exactly: see its curve.",
         "The source books is read 6.4 times: beyond four, new text is worth much more.",

@@ -137,7 +137,7 @@ def audits(funnel: Funnel) -> Table:
         Head("precision"),
     ]
     rows = []
-    for place, one in enumerate(funnel.clusters):
+    for place, one in enumerate(one for one in funnel.clusters if one.sizes or one.audit is not None):
         audit = one.audit
         cells = [
             Entry(count(sum(one.sizes.values()))),
@@ -157,10 +157,12 @@ def audits(funnel: Funnel) -> Table:
             ),
         ]
         rows.append(Row(one.stage, cells, place))
-    note = (
-        "What was found in all documents; and on a sample, against the exact Jaccard similarity of all its pairs, "
-        "how many duplicates were found (recall) and how many of those found are ones (precision)."
-    )
+    note = "The clusters of copies that were found: one document of each stays."
+    if any(one.audit is not None for one in funnel.clusters):
+        note += (
+            " On a sample, against the exact Jaccard similarity of all its pairs: how many duplicates were found (recall), "
+            "and how many of those found are ones (precision). Look at how many pairs these parts are of."
+        )
     return narrowed(Table("audits", "Duplicates", "stage", heads, rows, note))
 
 

@@ -154,9 +154,9 @@ def _idle(funnel: Funnel) -> Iterator[Sentence]:
         stage for stage in stages_of(funnel, "filters") + stages_of(funnel, "deduplicators") if not stage.removed and not stage.rewritten
     ]
     if idle and funnel.read.documents:
-        named = joined([[Named(stage.stage)] for stage in idle])
-        one = len(idle) == 1
-        yield [*named, f" {'does' if one else 'do'} nothing to this text, and could be left out."]
+        one = " changes nothing in this text: what it looks for is not there, or it does not find it."
+        several = " change nothing in this text: what they look for is not there, or they do not find it."
+        yield [*joined([[Named(stage.stage)] for stage in idle]), one if len(idle) == 1 else several]
 
 
 def _needless(funnel: Funnel) -> Iterator[Sentence]:
@@ -184,7 +184,8 @@ def _gone(funnel: Funnel) -> Iterator[Sentence]:
     kept = {source: stage.by_source[source][1].documents for stage in funnel.cleaning for source in stage.by_source}
     for source, (_, read) in funnel.stages[0].by_source.items():
         if read.documents and kept.get(source, read.documents) < LOST * read.documents:
-            yield ["Of the source ", Named(source), f" only {count(kept[source])} of {many(read.documents, 'document')} are left."]
+            left = f"only {count(kept[source])}" if kept[source] else "none"
+            yield ["Of the source ", Named(source), f" {left} of {many(read.documents, 'document')} {_is(kept[source])} left."]
 
 
 def _unfound(funnel: Funnel) -> Iterator[Sentence]:
