@@ -19,7 +19,7 @@ Named = tuple[str, str]
 
 def corpus(data: Path) -> list[Named]:
     """All documents, the same every time; blank ones left out."""
-    parts = (_books, _peps, _web, _news, _messages, _stories, _pages)
+    parts = (_books, _peps, _web, _news, _messages, _stories, _pages, _sources)
     return [(part.__name__.strip("_"), text) for part in parts for text in part(data) if text.strip()]
 
 
@@ -73,6 +73,11 @@ def _pages(data: Path) -> Iterator[str]:
         html = bytes_to_str(page, detect_encoding(page))
         yield extract_plain_text(html, main_content=True)
         yield extract_plain_text(html)
+
+
+def _sources(data: Path) -> Iterator[str]:
+    """The pages' own source, tags and scripts included: no text that anybody would train on, but hard to cut."""
+    yield from (bytes_to_str(page, detect_encoding(page)) for page in _html(data / "html-warc"))
 
 
 def _html(folder: Path) -> Iterator[bytes]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from operator import mul
 
 from llmkit.core.interfaces.filter import Limit
@@ -14,8 +15,8 @@ from llmkit.plugins.filters.words import words
 
 PARAGRAPHS = re.compile(r"\n{2,}")
 LINES = re.compile(r"\n+")
-TOP = (2, 3, 4)
-DUPLICATED = (5, 6, 7, 8, 9, 10)
+TOP = range(2, 5)
+DUPLICATED = range(5, 11)
 
 
 class GopherRepetition(ThresholdFilter):
@@ -65,10 +66,8 @@ class GopherRepetition(ThresholdFilter):
         for n in TOP:
             if exact or _at_most_top(counts, n) > self._allowed(f"top_{n}_gram") * characters:
                 yield f"top_{n}_gram", share(top(found, n), characters)
-        if not exact and _at_most_duplicated(found) <= min(self._allowed(f"duplicate_{n}_grams") for n in DUPLICATED) * characters:
-            return
-        for n in DUPLICATED:
-            yield f"duplicate_{n}_grams", share(duplicated(found, n), characters)
+        for n, again in zip(DUPLICATED, duplicated(found, DUPLICATED)):
+            yield f"duplicate_{n}_grams", share(again, characters)
 
     def _allowed(self, statistic: str) -> float:
         limits = self._limits_on.get(statistic, ())
@@ -92,19 +91,42 @@ def top(found: Sequence[str], n: int) -> int:
     return (sum(map(len, gram)) + n - 1) * count
 
 
-def duplicated(found: Sequence[str], n: int) -> int:
-    """The characters of words in n-grams that were there before, from left to right and none counted twice."""
-    seen: set[tuple[str, ...]] = set()
-    grams = list(_grams(found, n))
-    place = characters = 0
-    while place < len(grams):
-        gram = grams[place]
-        if gram in seen:
-            characters += sum(map(len, gram))
-            place += n
+def duplicated(found: Sequence[str], sizes: range) -> Iterator[int]:
+    """For each size n, the characters of words in n-grams that were there before, from left to right and none counted twice."""
+    n = sizes[0]
+    ends = list(accumulate(map(len, found), initial=0))
+    grams: Sequence[Hashable] = list(_grams(found, n))
+    repeats = _repeats(range(len(grams)), grams)
+    yield _characters(repeats, n, ends)
+    for n in sizes[1:]:
+        # Only what is repeated can be the start of something longer that is.
+        longer = [(place, first) for place, first in repeats if place + n <= len(found)]
+        repeats = _repeats([place for place, _ in longer], [(first, found[place + n - 1]) for place, first in longer])
+        yield _characters(repeats, n, ends)
+
+
+def _repeats(places: Sequence[int], grams: Sequence[Hashable]) -> list[tuple[int, int]]:
+    """The place of every n-gram that comes more than once, with the first place that it comes at; by place."""
+    first = dict(zip(reversed(grams), reversed(places)))
+    if len(first) == len(grams):
+        return []
+    firsts = list(map(first.__getitem__, grams))
+    repeated = {start for place, start in zip(places, firsts) if place != start}
+    return [(place, start) for place, start in zip(places, firsts) if start in repeated]
+
+
+def _characters(repeats: Iterable[tuple[int, int]], n: int, ends: Sequence[int]) -> int:
+    """The characters of repeated n-grams, from left to right; not of those met for the first time, nor of what overlaps one counted."""
+    characters = free = 0
+    met: set[int] = set()
+    for place, first in repeats:
+        if place < free:
+            continue
+        if first in met:
+            characters += ends[place + n] - ends[place]
+            free = place + n
         else:
-            seen.add(gram)
-            place += 1
+            met.add(first)
     return characters
 
 
@@ -118,21 +140,3 @@ def _at_most_top(counts: Counter[str], n: int) -> int:
         return 0
     largest: int = max(map(mul, counts.values(), map(len, counts)))
     return n * largest + (n - 1) * max(counts.values())
-
-
-def _at_most_duplicated(found: Sequence[str]) -> int:
-    """No less than `duplicated` for any n of 5 and more: the characters of all words in 5-grams that were there before."""
-    n = DUPLICATED[0]
-    grams = list(_grams(found, n))
-    seen = set(grams)
-    if len(seen) == len(grams):
-        return 0
-    seen.clear()
-    characters = covered = 0
-    for place, gram in enumerate(grams):
-        if gram in seen:
-            characters += sum(map(len, gram[max(covered - place, 0) :]))
-            covered = place + n
-        else:
-            seen.add(gram)
-    return characters

@@ -53,7 +53,7 @@ EMOTICONS = (
 
 
 def exceptions() -> dict[str, Pieces]:
-    """Every chunk that has its words in this list, with the apostrophe `'` only."""
+    """Every chunk that has its words in this list, with either apostrophe."""
     found = {"".join(pieces): pieces for pieces in _contractions()}
     whole = (*ABBREVIATIONS.split(), *EMOTICONS.split())
     shortened = (*(f"'{word}" for word in LOST_THEIR_START.split()), *(f"{word}'" for word in LOST_THEIR_END.split()))
@@ -61,7 +61,11 @@ def exceptions() -> dict[str, Pieces]:
     found.update({"".join(pieces): pieces for cut in CUT.split(";") for pieces in [tuple(cut.split())]})
     for hour in range(1, 13):
         found.update({f"{hour}{half}": (str(hour), half) for half in ("am", "pm", "a.m.", "p.m.")})
-    return found
+    return found | {_curly(chunk): tuple(map(_curly, pieces)) for chunk, pieces in found.items()}
+
+
+def _curly(text: str) -> str:
+    return text.replace("'", "’")  # noqa: RUF001
 
 
 def _contractions() -> Iterator[Pieces]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain
 from unicodedata import category
 
 from llmkit.plugins.filters.word_exceptions import Pieces, exceptions
@@ -38,6 +38,8 @@ UNITS = (
 MEASURED = re.compile(rf"(?<=[0-9])(?:{UNITS}|\+|US\$|C\$|A\$|[{re.escape(''.join(sorted(CURRENCY)))}])$")
 DOTS = re.compile(r"\.\.+")
 LETTER = r"[^\W\d_]"
+SIMPLE = re.compile('([A-Za-z]+)([,;:!?"”)]?)')
+"""What most chunks are: a word, and at most one mark behind it that can be no part of an abbreviation."""
 WITHIN = re.compile(
     rf"\.\.+|(?<=[0-9])[+\-*^](?=[0-9-])|\.|(?<={LETTER}),(?={LETTER})|(?<=[^\W_])(?:-{{1,3}}|–|——?|~)(?={LETTER})"  # noqa: RUF001
     rf"|(?<=[^\W_])[:<>=/](?={LETTER})|(?P<other>[^\x00-\x7f])"
@@ -48,10 +50,12 @@ ADDRESS = re.compile(
     r"(?::\d{2,5})?(?:[/?#]\S*)?"
 )
 
+QUOTES_JOINED = ("''", "’’")  # noqa: RUF001
+"""Of a row of apostrophes the first two are a quote."""
 LONGEST_REMEMBERED = 64
 """Characters of a chunk whose words are kept for the next time; longer ones seldom come again."""
-MOST_REMEMBERED = 1 << 18
-"""Chunks, some 100 MB; then all are forgotten."""
+MOST_REMEMBERED = 1 << 16
+"""Chunks of a generation; the two hold some 40 MB."""
 
 
 @lru_cache(maxsize=4)
@@ -72,13 +76,18 @@ def sentences(line: str) -> int:
 
 
 class _Chunks(dict[str, Pieces]):
-    """The words of every chunk that was met."""
+    """The words of the chunks that were met: of two generations, so that what is frequent is never forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[str, Pieces] = {}
 
     def __missing__(self, chunk: str) -> Pieces:
-        pieces = _cut(chunk)
+        pieces = self.before.get(chunk) or _cut(chunk)
         if len(chunk) > LONGEST_REMEMBERED:
             return pieces
         if len(self) >= MOST_REMEMBERED:
+            self.before = dict(self)
             self.clear()
         self[chunk] = pieces
         return pieces
@@ -89,10 +98,11 @@ _CHUNKS = _Chunks()
 
 def _cut(chunk: str) -> Pieces:
     """A chunk without white space, as words: what is taken off its start, what is left, what is taken off its end."""
-    if chunk.isascii() and chunk.isalpha():
-        return _EXCEPTIONS.get(chunk, (chunk,))
-    if chunk.isalpha() and not _has_symbols(chunk):
-        return (chunk,)
+    simple = SIMPLE.fullmatch(chunk)
+    if simple is not None:
+        word, ending = simple.groups()
+        pieces = _EXCEPTIONS.get(word, (word,))
+        return (*pieces, ending) if ending else pieces
     start, end = 0, len(chunk)
     heads: list[str] = []
     tails: list[str] = []
@@ -118,17 +128,7 @@ def _cut(chunk: str) -> Pieces:
 
 
 def _known(chunk: str, start: int, end: int) -> Pieces | None:
-    return _exception(chunk[start:end]) if end - start <= _LONGEST_EXCEPTION else None
-
-
-def _exception(chunk: str) -> Pieces | None:
-    found = _EXCEPTIONS.get(chunk.replace("’", "'"))  # noqa: RUF001
-    if found is None or "’" not in chunk:  # noqa: RUF001
-        return found
-    ends = [0]
-    for piece in found:
-        ends.append(ends[-1] + len(piece))
-    return tuple(chunk[first:last] for first, last in pairwise(ends))
+    return _EXCEPTIONS.get(chunk[start:end]) if end - start <= _LONGEST_EXCEPTION else None
 
 
 def _head(chunk: str, start: int, end: int) -> int:
@@ -212,7 +212,7 @@ def _cuts(chunk: str, match: re.Match[str]) -> bool:
 
 def _joined(pieces: Sequence[str]) -> Pieces:
     """Words that lie beside each other and are an emoticon or an abbreviation together are one."""
-    if len(pieces) == 1:
+    if len(pieces) == 1 or _STARTS.isdisjoint(pieces):
         return tuple(pieces)
     return tuple(_joins(pieces))
 
@@ -220,19 +220,23 @@ def _joined(pieces: Sequence[str]) -> Pieces:
 def _joins(pieces: Sequence[str]) -> Iterator[str]:
     start = 0
     while start < len(pieces):
-        for end in range(min(len(pieces), start + _MOST_PIECES), start, -1):
-            together = "".join(pieces[start:end])
-            found = _exception(together) if together.replace("’", "'") in _JOINED else None  # noqa: RUF001
-            if found is not None:
-                yield from found
-                break
-        else:
-            yield pieces[start]
-            end = start + 1
+        end, found = _longest(pieces, start)
+        yield from found
         start = end
-        while found and start < len(pieces) and pieces[start] == pieces[start - 1]:
+        while found[0] in QUOTES_JOINED and start < len(pieces) and pieces[start] == pieces[start - 1]:
             yield pieces[start]
             start += 1
+
+
+def _longest(pieces: Sequence[str], start: int) -> tuple[int, Pieces]:
+    """The longest exception that begins here, and where it ends; else the one word."""
+    first = pieces[start]
+    if first in _STARTS:
+        for end in range(min(len(pieces), start + _MOST_PIECES), start, -1):
+            together = "".join(pieces[start:end])
+            if together in _JOINED:
+                return end, _EXCEPTIONS[together]
+    return start + 1, (first,)
 
 
 def _is_lower(character: str) -> bool:
@@ -248,10 +252,6 @@ def _is_symbol(character: str) -> bool:
     return not character.isascii() and category(character) == "So"
 
 
-def _has_symbols(chunk: str) -> bool:
-    return any(map(_is_symbol, chunk))
-
-
 @lru_cache(maxsize=1024)
 def _is_punctuation(word: str) -> bool:
     return all(category(character).startswith("P") for character in word)
@@ -260,4 +260,5 @@ def _is_punctuation(word: str) -> bool:
 _EXCEPTIONS = exceptions()
 _LONGEST_EXCEPTION = max(map(len, _EXCEPTIONS))
 _JOINED = frozenset(chunk for chunk in _EXCEPTIONS if _head(chunk, 0, len(chunk)) or _tail(chunk, 0, len(chunk)) or len(_inside(chunk)) > 1)
+_STARTS = frozenset(chunk[:end] for chunk in _JOINED for end in range(1, len(chunk) + 1))
 _MOST_PIECES = 8
