@@ -247,3 +247,20 @@ def test_prepared_data_tells_of_every_broken_record_and_has_all_that_is_good(fol
     assert set(funnel.broken) == {reason for case in cases for reason in case.broken}
     read = funnel.stages[0]
     assert read.after.documents == 100 + sum(case.read for case in cases)
+
+
+def test_what_a_source_skips_is_counted_and_nothing_that_strict_stops_at(folder: Path) -> None:
+    (folder / "src").mkdir()
+    for number in range(40):
+        licence = "MIT" if number % 4 else "GPL-3.0-only"
+        (folder / f"src/{number}.py").write_text(f"# SPDX-License-Identifier: {licence}\nprint({number})\n")
+    data: dict[str, Any] = {"source": {"type": "code", "paths": [str(folder / "src")]}, "cache": str(folder / "cache"), "validation": 0.3}
+    model = {"d_model": 32, "n_layers": 1, "max_seq_len": 64}
+    spec = load_spec({"name": "code", "tokenizer": "bytes", "model": model, "data": data, "train": {"steps": 1}})
+    funnel = prepare(spec, workers=1, strict=True).funnel
+    assert funnel.broken == {}
+    assert funnel.stages[0].reasons == {"has another licence": 10} and funnel.stages[0].after.documents == 30
+    data["source"]["licences"] = ["ISC"]
+    spec = load_spec({"name": "code", "tokenizer": "bytes", "model": model, "data": data, "train": {"steps": 1}})
+    with pytest.raises(UserError, match=r"yields no text: left out were 40 \(has another licence\)"):
+        prepare(spec, workers=1)

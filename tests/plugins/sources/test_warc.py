@@ -5,9 +5,12 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from fastwarc.warc import ArchiveIterator, WarcRecordType
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llmkit.core.interfaces.source import HTML, PLAIN, Broken, Document, Skipped
 from llmkit.plugins.sources.components import WarcParams
@@ -96,6 +99,33 @@ def test_an_archive_may_be_cut_anywhere(tmp_path: Path, ending: str) -> None:
         # Only where a cut leaves whole records, or nothing but the mark behind the last one, is nothing missing.
         packed = [sum(map(len, parts[: len(pages)])) for parts in (members, records)]
         assert len(found) > len(pages) or length in (packed[0], *range(packed[1] - 4, packed[1] + 3))
+
+
+@given(
+    hit=st.integers(0, 5),
+    random=st.randoms(use_true_random=False),
+    size=st.integers(0, 40),
+    kind=st.sampled_from(["flip", "cut", "insert"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_happens_to_one_member_all_others_are_read(
+    tmp_path_factory: pytest.TempPathFactory, hit: int, random: Random, size: int, kind: str
+) -> None:
+    pages = {str(number): f"<p>page {number} {random.random()}</p>" * random.randint(1, 90) for number in range(6)}
+    records = [record(int(number), page.encode()) for number, page in pages.items()]
+    members = [gzip.compress(one) for one in records]
+    damaged = bytearray(members[hit])
+    at = random.randrange(len(damaged))
+    if kind == "flip":
+        damaged[at] ^= 1 << random.randrange(8)
+    else:
+        damaged[at : at + size * (kind == "cut")] = random.randbytes(size * (kind == "insert"))
+    path = tmp_path_factory.mktemp("warc") / "x.warc.gz"
+    found = read(path, b"".join([*members[:hit], bytes(damaged), *members[hit + 1 :]]))
+    texts = {one.text.split("page ")[1][0]: one.text for one in found if isinstance(one, Document)}
+    assert all(text == pages[number] for number, text in texts.items())
+    assert set(pages) - set(texts) <= {str(hit)}
+    assert str(hit) in texts or any(isinstance(one, Broken) for one in found)
 
 
 def test_empty_archives_and_what_is_none(tmp_path: Path) -> None:
