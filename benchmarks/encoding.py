@@ -1,6 +1,6 @@
 """Text to token files: megabytes a second of llmkit's stage `tokenize` beside the `tokenizers` library called by hand, in one run.
 
-    python benchmarks/encoding.py --text books.jsonl.xz --megabytes 40 --rounds 3 --workers 2
+    python benchmarks/encoding.py --text books.jsonl.xz --megabytes 100 --rounds 3 --workers 2
     python benchmarks/encoding.py --text books.jsonl.xz --tokenizer DIRECTORY              a published one instead of a bpe trained here
 
 By hand is what one would write: documents in memory, in batches of 1,000 to `encode_batch` (or `encode_batch_fast`, which makes no
@@ -79,7 +79,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--text", type=Path, required=True, help="JSON lines (.xz or plain) with `text`")
-    parser.add_argument("--megabytes", type=int, default=40)
+    parser.add_argument("--megabytes", type=int, default=100)
     parser.add_argument("--characters", type=int, default=4000, help="documents are cut to so many")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="cores of every way")
