@@ -7,9 +7,8 @@ from typing import Self
 
 from tokenizers import models, trainers
 
-from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import BpeParams
-from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
+from llmkit.plugins.tokenizers.cut import ALPHABET, learned_from, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
 
 
@@ -33,5 +32,5 @@ class BytePair(FastTokenizer):
             initial_alphabet=ALPHABET,
             show_progress=False,
         )
-        backend.train_from_iterator(sampled(texts, params.sample_bytes), trainer)
+        backend.train_from_iterator(learned_from(params, texts), trainer)
         return cls(params, backend, params.config)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from llmkit.core.errors import UserError
-from llmkit.plugins.tokenizers.components import CONTRACTIONS, PATTERNS, Cut
+from llmkit.core.sample import sampled
+from llmkit.plugins.tokenizers.components import CONTRACTIONS, PATTERNS, Cut, Learned
 
 GPT4 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,%d}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+PIECE = re.compile(r"(?s).{1,262144}(?:\n+|\Z)|.{1,262144}")
+"""What the library is handed at once of a long text: what it knows of a piece (150 bytes for each character) lies in memory."""
 
 ALPHABET = sorted(pre_tokenizers.ByteLevel.alphabet())
 """The 256 bytes, each spelled as one printable character."""
@@ -28,6 +33,12 @@ def untrained(params: Cut, model: models.Model, longest: int | None = None) -> T
     backend.pre_tokenizer = pre_tokenizers.Sequence([cut, *shorter, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def learned_from(params: Learned, texts: Iterable[str]) -> Iterator[str]:
+    """The text to learn from: a sample where one is asked for, long texts cut behind a line end."""
+    for text in sampled(texts, params.sample_bytes):
+        yield from PIECE.findall(text)
 
 
 def special(tokens: Iterable[str]) -> list[AddedToken]:

@@ -9,9 +9,8 @@ from typing import Self
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from llmkit.core.errors import UserError
-from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import UnigramParams
-from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
+from llmkit.plugins.tokenizers.cut import ALPHABET, learned_from, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
 
 Pieces = list[tuple[str, float]]
@@ -53,7 +52,7 @@ class Unigram(FastTokenizer):
             n_sub_iterations=params.em_steps,
             show_progress=False,
         )
-        learner.train_from_iterator(_words(sampled(texts, params.sample_bytes), cut), trainer)
+        learner.train_from_iterator(_words(learned_from(params, texts), cut), trainer)
         learned = json.loads(learner.to_str())["model"]["vocab"]
         if any(score is None for _, score in learned):
             raise UserError("tokenizer unigram has no text to learn from; check data.source and data.validation")

@@ -7,9 +7,8 @@ from typing import Self
 
 from tokenizers import decoders, models, trainers
 
-from llmkit.core.sample import sampled
 from llmkit.plugins.tokenizers.components import WordPieceParams
-from llmkit.plugins.tokenizers.cut import ALPHABET, special, untrained
+from llmkit.plugins.tokenizers.cut import ALPHABET, learned_from, special, untrained
 from llmkit.plugins.tokenizers.fast import FastTokenizer
 
 CONTINUED = "‿"
@@ -42,7 +41,7 @@ class WordPiece(FastTokenizer):
             continuing_subword_prefix=CONTINUED,
             show_progress=False,
         )
-        learner.train_from_iterator(sampled(texts, params.sample_bytes), trainer)
+        learner.train_from_iterator(learned_from(params, texts), trainer)
         backend = untrained(params, _model(learner.get_vocab(with_added_tokens=False)), LONGEST_WORD)
         backend.decoder = decoders.Sequence([decoders.Replace(CONTINUED, ""), decoders.ByteLevel()])
         backend.add_special_tokens(special(params.all_specials))

@@ -83,3 +83,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"cannot read tokenizer"):
         BytePair.load(tokenizer.params, tmp_path)
+
+
+def test_a_text_without_end_is_learned_from_in_pieces_of_it() -> None:
+    short = [f"line {number} of it, and again line {number % 7}\n" for number in range(20_000)]
+    assert len("".join(short)) > 600_000
+    params = BpeParams(vocab_size=400)
+    assert BytePair.train(params, ["".join(short)]).fingerprint() == BytePair.train(params, short).fingerprint()
