@@ -42,7 +42,7 @@ ABBREVIATIONS = (
     "Ia. Id. Ill. Inc. Ind. Jan. Jr. Jul. Jun. Kan. Kans. Ky. La. Ltd. Mar. Mass. Md. Messrs. Mich. Minn. Miss. Mo. Mont. Mr. Mrs. Ms. "
     "Mt. N.C. N.D. N.H. N.J. N.M. N.Y. Neb. Nebr. Nev. Nov. Oct. Okla. Ore. Pa. Ph.D. Prof. Rep. Rev. S.C. Sen. Sep. Sept. St. Tenn. Va. "
     "Wash. Wis. a.m. co. e.g. i.e. p.m. v.s. vs. ll C++ and/or w/o ma'am Ma'am o'clock "
-    "O'clock 'S 's 'd 'll 're ' '' — \\n \\t \\\") <space>"
+    "O'clock \u2018S \u2018s 'S 's 'd 'll 're ' '' — \\n \\t \\\") <space>"
 )
 EMOTICONS = (
     "(*_*) (-8 (-: (-; (-_-) (._.) (: (; (= (>_<) (^_^) (o: (¬_¬) (ಠ_ಠ) (╯°□°）╯︵┻━┻ )-: ): -_- -__- ._. 0.0 0.o 0_0 0_o 8) 8-) 8-D 8D "  # noqa: RUF001

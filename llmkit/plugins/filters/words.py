@@ -239,6 +239,13 @@ def _longest(pieces: Sequence[str], start: int) -> tuple[int, Pieces]:
     return start + 1, (first,)
 
 
+def _comes_apart(exception: str) -> bool:
+    """Whether the rules alone would cut this exception, so that its pieces may be met beside each other."""
+    if len(_EXCEPTIONS[exception]) > 1 and exception[-2:] in ("'s", "’s"):  # noqa: RUF001
+        return False
+    return bool(_head(exception, 0, len(exception)) or _tail(exception, 0, len(exception)) or len(_inside(exception)) > 1)
+
+
 def _is_lower(character: str) -> bool:
     return character.isalpha() and not character.isupper()
 
@@ -259,6 +266,6 @@ def _is_punctuation(word: str) -> bool:
 
 _EXCEPTIONS = exceptions()
 _LONGEST_EXCEPTION = max(map(len, _EXCEPTIONS))
-_JOINED = frozenset(chunk for chunk in _EXCEPTIONS if _head(chunk, 0, len(chunk)) or _tail(chunk, 0, len(chunk)) or len(_inside(chunk)) > 1)
+_JOINED = frozenset(filter(_comes_apart, _EXCEPTIONS))
 _STARTS = frozenset(chunk[:end] for chunk in _JOINED for end in range(1, len(chunk) + 1))
 _MOST_PIECES = 8
