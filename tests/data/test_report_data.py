@@ -79,8 +79,8 @@ def test_a_source_that_goes_lost_and_a_stage_that_takes_most_are_told() -> None:
 def test_of_many_steep_thresholds_the_steepest_are_named() -> None:
     limits = [limit(f"p{place}", "s", quantiles(1.0, 0.3 / (place + 1)), least=0.9) for place in range(6)]
     told = ["".join(one) for one in notices(funnel_examples.bare().model_copy(update={"sensitivities": limits}))]
-    assert [text.split(" ")[0] for text in told] == ["p5", "p4", "p3", "3"]
-    assert told[-1] == "3 more thresholds stand on a slope: see their table."
+    assert [text.split(" ")[0] for text in told] == ["p5", "p4", "p3", "And"]
+    assert told[-1] == "And 3 more like these, below."
 
 
 def test_many_broken_records_are_told_with_the_commonest_reason() -> None:

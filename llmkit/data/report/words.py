@@ -36,7 +36,7 @@ HELD_OUT = 5_000
 """Tokens of validation text below which a loss on it says little."""
 
 LISTED = 3
-"""Stages that the first sentence names, and thresholds that are named by themselves."""
+"""Stages that the first sentence names, and sentences of a kind about what to look at."""
 
 
 def byline(funnel: Funnel) -> str:
@@ -130,6 +130,12 @@ def _is(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
+def _first(told: list[Sentence]) -> list[Sentence]:
+    """The first few of a kind, and how many more there are."""
+    more = len(told) - LISTED
+    return [*told[:LISTED], [f"And {count(more)} more like these, below."]] if more > 0 else told
+
+
 def _broken(funnel: Funnel) -> Iterator[Sentence]:
     number = sum(funnel.broken.values())
     records = number + funnel.read.documents
@@ -170,12 +176,9 @@ def _steep(funnel: Funnel) -> Iterator[Sentence]:
     """The thresholds about which a tenth more decides most, the steepest first."""
     drops = [(one, dropped_in_use(one), dropped_at(one, *moved(one, 0.1))) for one in funnel.sensitivities if one.values]
     steep = sorted((drop for drop in drops if drop[2] - drop[1] > STEEP), key=lambda drop: drop[1] - drop[2])
-    for one, here, stricter in steep[:LISTED]:
+    for one, here, stricter in steep:
         would = f"it would drop {portion(stricter, 1)} instead of {portion(here, 1)}"
         yield [Named(one_line(one.parameter)), f" of {one.stage} stands on a slope: a tenth stricter, {would}."]
-    if len(steep) > LISTED:
-        more = len(steep) - LISTED
-        yield [f"{many(more, 'more threshold')} {'stands' if more == 1 else 'stand'} on a slope: see their table."]
 
 
 def _gone(funnel: Funnel) -> Iterator[Sentence]:
