@@ -159,7 +159,8 @@ class Decontaminate(Filter):
         beyond = shares > limits
         if not beyond.any():
             return _Found(share, held_out_share)
-        worst = int(np.argmax(np.where(beyond, shares, 0)))
+        # Of items that are all there, one of which may be part of another, the longest is named.
+        worst = np.lexsort((self._runs[items], np.where(beyond, shares, 0)))[-1]
         own = np.isin(hit.owners, items[beyond])
         spans = {(start, start + length) for start, length in zip(hit.starts[own].tolist(), hit.lengths[own].tolist(), strict=True)}
         name, value, limit = self._names[items[worst]], float(shares[worst]), float(limits[worst])

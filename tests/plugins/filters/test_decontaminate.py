@@ -139,6 +139,11 @@ def test_of_several_items_the_one_that_is_there_most_is_named(tmp_path: Path) ->
     assert isinstance(found, Drop) and found.reason == "acme.math:test/7"
 
 
+def test_of_two_items_that_are_all_there_the_longer_is_named(tmp_path: Path) -> None:
+    made = ready(tmp_path, items(ITEM[: len(ITEM) // 2], ITEM, ITEM[len(ITEM) // 2 :]))
+    assert fate(made, f"{PROSE} {ITEM}") == Drop("gsm8k:1", 1.0, 0.0)
+
+
 def test_a_short_item_is_looked_for_whole_and_a_very_short_one_not_at_all(tmp_path: Path) -> None:
     made = Decontaminate(DecontaminateParams())
     figures = made.learn(tmp_path, items("Who wrote Don Quixote? Cervantes", "Who? Me", "!!! ..."))
