@@ -12,7 +12,8 @@ pii            what is found in old books, where all that is found is wrong, and
 contamination  items of GSM8K and HellaSwag planted in books through changes of form; what is found in books and proposals as they are, and
                the speed
 
-A standard error is over examples. Megabytes are of characters, on one thread.
+A standard error is over examples. Megabytes are of characters, on one thread. Phone numbers
+of libphonenumber need `pip install phonenumbers`.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ def toxicity(data: Path) -> Iterator[Row]:
 
 def personal(data: Path) -> Iterator[Row]:
     """What is found, with the first of it to look at."""
+    yield from dialled()
     made = pii.Pii(PiiParams())
     kinds = {"email": pii.emails, "card": pii.cards, "ip": pii.addresses, "phone": pii.phones}
     for name, documents in {"books": books(data, 1), "proposals": proposals(data)}.items():
@@ -107,6 +109,22 @@ def personal(data: Path) -> Iterator[Row]:
             found = Counter(document.text[slice(*span)] for document in documents for span in find(document.text))
             yield {"text": name, "megabytes": round(megabytes, 1), "kind": kind, "found": found.total(), "first": [*found][:20]}
         yield {"text": name, "megabytes_per_second": speed(documents, made.apply, lambda document: len(document.text))}
+
+
+def dialled() -> Iterator[Row]:
+    """Example numbers of libphonenumber, fixed and mobile, as they are written for callers from abroad and, behind a word, at home."""
+    try:
+        import phonenumbers
+    except ImportError:
+        return
+    made = pii.Pii(PiiParams())
+    kinds = (phonenumbers.PhoneNumberType.FIXED_LINE, phonenumbers.PhoneNumberType.MOBILE)
+    found = (phonenumbers.example_number_for_type(region, kind) for region in sorted(phonenumbers.SUPPORTED_REGIONS) for kind in kinds)
+    numbers = [number for number in found if number]
+    for form, before in {"E164": "call", "INTERNATIONAL": "call", "NATIONAL": "Phone:"}.items():
+        written = [phonenumbers.format_number(number, getattr(phonenumbers.PhoneNumberFormat, form)) for number in numbers]
+        right = sum(made.apply(Document("", f"{before} {one}, please")).text == f"{before} <PHONE>, please" for one in written)
+        yield {"numbers": form, "regions": len(phonenumbers.SUPPORTED_REGIONS), "written": len(written), "found": right}
 
 
 def contamination(data: Path) -> Iterator[Row]:
@@ -162,8 +180,9 @@ def _random_spacing(text: str, rng: random.Random) -> str:
 
 def _half(text: str, rng: random.Random) -> str:
     words = text.split()
-    start = rng.randrange(len(words) // 2 + 1)
-    return " ".join(words[start : start + max(len(words) // 2, 16)])
+    length = max(len(words) // 2, 16)
+    start = rng.randrange(max(len(words) - length, 0) + 1)
+    return " ".join(words[start : start + length])
 
 
 CHANGES: dict[str, Callable[[str, random.Random], str]] = {
