@@ -10,7 +10,7 @@ from typing import NamedTuple
 from llmkit.core.errors import UserError
 from llmkit.core.sample import sampled
 
-BLOCK = 4 << 20
+BLOCK = 1 << 18
 """Bytes that are read of a file at once: a longer file is cut there, behind a line end."""
 
 
