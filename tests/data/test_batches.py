@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +196,25 @@ def test_proportions_of_steps_are_those_that_were_asked_for(tmp_path: Path) -> N
     parts = [float(np.mean(batches.items(step) < boundary)) for step in range(160)]
     # Ten blocks of 512 sequences are all of these steps.
     assert np.mean(parts) == 0.25 and np.std(parts) < 0.1
+
+
+@given(cuts=st.lists(st.integers(0, 30), max_size=5), step=st.integers(0, 300), mixed=st.booleans(), mask=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_batches_do_not_depend_on_where_the_file_is_cut(
+    tmp_path_factory: pytest.TempPathFactory, cuts: list[int], step: int, mixed: bool, mask: bool
+) -> None:
+    lengths = [40 + 3 * index for index in range(30)]
+    bounds = [0, *sorted(cuts), len(lengths)]
+    found = []
+    for cut in ([0, len(lengths)], bounds):
+        directory = tmp_path_factory.mktemp("tokens")
+        for shard, (start, end) in enumerate(pairwise(cut)):
+            with TokenWriter(directory, "train", vocab_size=1 << 20, eos_id=0, tokenizer="abc", shard=shard) as writer:
+                for index in range(start, end):
+                    writer.add(str(index), [1000 * index + place for place in range(lengths[index])], 1)
+        seal(directory, "train", sources={"a": 10, "b": 20})
+        proportions = {"a": 0.7, "b": 0.3} if mixed else None
+        batches = Batches(TokenFile(directory, "train"), seq_len=16, batch_size=8, seed=5, mask_documents=mask, proportions=proportions)
+        found.append(batches.batch(batches.items(step)))
+    for one, other in zip(*found, strict=True):
+        assert (one is None and other is None) or torch.equal(one, other)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import resource
+import signal
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -228,3 +232,17 @@ def test_two_hundred_shards_read_as_one(tmp_path: Path) -> None:
     starts = list(accumulate((len(ids) + 1 for ids in documents), initial=1))
     assert all(tokens.read(start, start + 17).tolist() == expected[start : start + 17] for start in starts)
     assert tokens.document_id(399) == "doc\n399"
+
+
+def test_a_full_disk_leaves_no_shard(tmp_path: Path) -> None:
+    """The limit on a file's size stands for the disk's: the bytes that were written before are there, and the last are not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            written(tmp_path, [[1] * 1000] * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == [] and not has_shard(tmp_path, "train", 0)
