@@ -65,9 +65,8 @@ def summary(funnel: Funnel) -> list[Sentence]:
 
 def notices(funnel: Funnel) -> list[Sentence]:
     """What a reader should look at before believing the numbers."""
-    return [
-        sentence for told in (_broken, _heavy, _idle, _needless, _steep, _gone, _unfound, _repeated, _thin) for sentence in told(funnel)
-    ]
+    every = (_broken, _heavy, _idle, _needless, _steep, _gone, _unfound, _repeated, _thin)
+    return [sentence for told in every for sentence in _first(list(told(funnel)))]
 
 
 def stages_of(funnel: Funnel, kind: str) -> list[Stage]:
