@@ -66,16 +66,20 @@ def _passages(text: str, words: int) -> Iterator[str]:
 
 
 def _published() -> Any:
-    """Texts -> probabilities. The package loads its classifier when it is imported; its release names the scikit-learn it was made with."""
+    """Texts -> probabilities. The package reads its pickled classifier when it is imported; each release is made with one scikit-learn."""
     try:
-        version(PACKAGE)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            from profanity_check import predict_prob
+        from sklearn.exceptions import InconsistentVersionWarning
+
+        installed = version(PACKAGE)
     except (ImportError, PackageNotFoundError) as error:
-        raise UserError(f"filter toxicity needs {PACKAGE}, which cannot be imported ({error}); pip install 'llmkit[toxicity]'") from None
-    except Warning as warning:
+        raise UserError(f"filter toxicity needs {PACKAGE}, which is not installed ({error}); pip install 'llmkit[toxicity]'") from None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", InconsistentVersionWarning)
+            from profanity_check import predict_prob
+    except (ImportError, AttributeError, InconsistentVersionWarning) as error:
+        reason = str(error).partition("\n")[0]
         raise UserError(
-            f"filter toxicity: {PACKAGE} {version(PACKAGE)} was made with another scikit-learn ({warning}); pip install 'llmkit[toxicity]'"
+            f"filter toxicity cannot use {PACKAGE} {installed} with this scikit-learn ({reason}); pip install 'llmkit[toxicity]'"
         ) from None
     return predict_prob

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 import random
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -233,6 +234,16 @@ def test_pages_need_an_extractor_and_are_learned_from_with_one(tmp_path: Path, t
     with pytest.raises(UserError, match="say which `extractor`"):
         quality(**params).learn(tmp_path, ())
     assert quality(**params, extractor="resiliparse").learn(tmp_path, ())["positive"] == 20
+
+
+def test_without_scikit_learn_learning_is_refused_with_what_installs_it(
+    tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sklearn.linear_model", "sklearn.model_selection"):
+        monkeypatch.setitem(sys.modules, name, None)
+    sides = {side: lines(tmp_path / f"{side}.jsonl", [{"text": f"{side} {text}"} for text in texts]) for side in ("positive", "negative")}
+    with pytest.raises(UserError, match=r"filter quality learns with scikit-learn.*pip install 'llmkit\[data\]'"):
+        quality(**sides).learn(tmp_path, ())
 
 
 def test_the_fingerprint_changes_with_the_examples(tmp_path: Path, texts: list[str]) -> None:

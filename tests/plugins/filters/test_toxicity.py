@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Mapping, Sequence
+import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.filter import Drop
 from llmkit.core.interfaces.source import Document
+from llmkit.plugins.filters import toxicity as module
 from llmkit.plugins.filters.learned_components import ToxicityParams
 from llmkit.plugins.filters.toxicity import Toxicity
 
@@ -54,17 +55,21 @@ def test_text_without_a_word_stays() -> None:
 
 
 def test_a_package_that_is_not_there_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
 
-    def without(
-        name: str, globals: Mapping[str, Any] | None = None, locals: Any = None, fromlist: Sequence[str] = (), level: int = 0
-    ) -> Any:
-        if name == "profanity_check":
-            raise ModuleNotFoundError(f"No module named {name!r}")
-        return real(name, globals, locals, fromlist, level)
+    monkeypatch.setattr(module, "version", missing)
+    with pytest.raises(UserError, match=r"needs alt-profanity-check, which is not installed .*pip install 'llmkit\[toxicity\]'"):
+        toxicity()
 
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match=r"filter toxicity needs alt-profanity-check.*pip install 'llmkit\[toxicity\]'"):
+
+def test_a_scikit_learn_that_the_classifier_was_not_made_with_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sklearn.base
+
+    for name in [name for name in sys.modules if name.startswith("profanity_check")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sklearn.base, "__version__", "0.0")
+    with pytest.raises(UserError, match=r"cannot use alt-profanity-check [\d.]+ with this scikit-learn .*pip install"):
         toxicity()
 
 
