@@ -8,42 +8,24 @@ finds out by a file that is there as long as the study runs; and a study may cha
 from __future__ import annotations
 
 import os
-import shutil
-import signal
 import socket
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-from filelock import FileLock, Timeout
-
 from llmkit.ablate.workers import PATIENCE_SECONDS, Report, Unit, default_workers, order_of, threads_each, usable_cores
 from llmkit.core.errors import UserError
 from llmkit.data.durable import told
+from llmkit.data.ray_cluster import Cluster, last_line
 from llmkit.train.rows import steps_told
 
 SAME = ("llmkit", "torch")
 """Distributions whose version is part of what a cell is: every machine has to have the same."""
-
-OBJECT_STORE_BYTES = 80 << 20
-"""Of a Ray that is started here; results do not pass through it."""
-
-SHORT = Path("/tmp")
-"""Where the files of a Ray lie that is started here, unless RAY_TMPDIR says otherwise."""
-
-PLACES = "llmkit-ray-"
-"""How their directories' names begin."""
-
-ANSWER_SECONDS = 10.0
-"""How long a cluster may take to answer at all."""
 
 TELL_SECONDS = 1.0
 """How often the files of cells that run are asked how far they are."""
@@ -107,12 +89,12 @@ class RayCells:
         self.study, self.catalog, self.processes = study.absolute(), catalog, processes
         self._cells, self._say, self._asked, self._ranks = cells, say, workers, ranks
         self._sign = self.study / f".ray-{uuid4().hex[:12]}"
-        self._place: Place | None = None
         self._running: dict[Any, Unit] = {}
         self._told = 0.0
 
     def __enter__(self) -> Self:
-        self._ray = installed_ray()
+        self._cluster = Cluster(usable_cores())
+        self._ray = self._cluster.ray
         try:
             self._begin()
         except BaseException:
@@ -161,38 +143,22 @@ class RayCells:
         with told(f"the study {str(self.study)!r}", otherwise="choose another directory with --out"):
             self.study.mkdir(parents=True, exist_ok=True)
             self._sign.touch()
-        self._connect()
+        self._cluster.open()
         machines = _machines(self._ray.nodes())
         self._share = share(machines, self._cells, self._asked, self._ranks)
         keep = {"num_cpus": self._share.cpus, "num_gpus": self._share.gpus}
         self._task = self._ray.remote(max_retries=0, **keep)(run_unit)
-        whose = "of this machine (RAY_ADDRESS names no cluster)" if self._place else f"of {os.environ['RAY_ADDRESS']}"
+        whose = "of this machine (RAY_ADDRESS names no cluster)" if self._cluster.is_own else f"of {os.environ['RAY_ADDRESS']}"
         self._say(
             f"Ray {whose}: {_counted(len(machines), 'machine')}, {_counted(sum(one.cpus for one in machines), 'CPU')}, "
             f"{_counted(sum(one.gpus for one in machines), 'GPU')}; {_counted(self.workers, 'cell')} at once, "
             f"{_counted(self._share.threads, 'thread')} a process; results are files in {str(self.study)!r}, which every machine has to see"
         )
 
-    def _connect(self) -> None:
-        quiet = {"logging_level": "ERROR", "log_to_driver": False}
-        with _handlers_kept():
-            if os.environ.get("RAY_ADDRESS", "local") != "local":
-                _check_address(os.environ["RAY_ADDRESS"])
-                try:
-                    self._ray.init(**quiet)
-                except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise UserError(_unanswered(error)) from None
-                return
-            self._place = Place()
-            own = {"num_cpus": usable_cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-            self._ray.init(address="local", _temp_dir=str(self._place.path), **own, **quiet)
-
     def _end(self) -> None:
         """Whatever still runs ends with the connection: its cells are left to be gone on with."""
-        self._ray.shutdown()
+        self._cluster.close()
         self._sign.unlink(missing_ok=True)
-        if self._place is not None:
-            self._place.remove()
 
     def _reports(self, task: Any, unit: Unit) -> list[Report]:
         """What a task that has ended tells. Cells leave their own errors in their files: one that comes here is of the machine."""
@@ -200,7 +166,7 @@ class RayCells:
         try:
             lines = self._ray.get(task)
         except errors.RayTaskError as error:
-            return [Report(unit, "mistake", f"a machine of the Ray cluster cannot run cells: {_last_line(error)}")]
+            return [Report(unit, "mistake", f"a machine of the Ray cluster cannot run cells: {last_line(error)}")]
         except errors.RayError as error:
             return [Report(unit, "died", f"its Ray task died: {' '.join(str(error).split())}")]
         return [Report(unit, line.pop("is"), **line) for line in lines]
@@ -216,63 +182,6 @@ class RayCells:
             steps = steps_told(self.study / unit[0].directory / "metrics.jsonl")
             reports.append(Report(unit, "step", step=steps[1] if steps else 0, of=unit[0].spec.steps))
         return reports
-
-
-class Place:
-    """A directory for the files of a Ray that is started here, locked while it is used: one whose process was killed goes with the next.
-
-    Not where TMPDIR says: the paths of Ray's sockets may not be long.
-    """
-
-    def __init__(self) -> None:
-        parent = Path(os.environ.get("RAY_TMPDIR") or (SHORT if SHORT.is_dir() else tempfile.gettempdir()))
-        for left in parent.glob(f"{PLACES}*.lock"):
-            with suppress(Timeout, OSError), FileLock(left, timeout=0):
-                _clear(left)
-        self.path = parent / f"{PLACES}{uuid4().hex[:8]}"
-        self._lock = FileLock(_lock_of(self.path))
-        self._lock.acquire()
-        self.path.mkdir(mode=0o700)
-
-    def remove(self) -> None:
-        """Leave nothing."""
-        _clear(_lock_of(self.path))
-        self._lock.release()
-
-
-def _check_address(address: str) -> None:
-    """`UserError` where nobody listens: Ray itself asks for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        raise UserError(_unanswered(error)) from None
-
-
-def _unanswered(error: Exception) -> str:
-    return (
-        f"no Ray cluster answers at RAY_ADDRESS {os.environ['RAY_ADDRESS']!r}: {error}; start one (`ray start --head`), or unset "
-        "RAY_ADDRESS for a Ray of this machine alone"
-    )
-
-
-def _lock_of(place: Path) -> Path:
-    return place.with_name(f"{place.name}.lock")
-
-
-def _clear(lock: Path) -> None:
-    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-    lock.unlink(missing_ok=True)
-
-
-def installed_ray() -> Any:
-    """The package. `UserError` where it is not installed."""
-    try:
-        return import_module("ray")
-    except ImportError as error:
-        raise UserError(f"--on ray needs Ray, which cannot be imported ({error}); pip install 'llmkit[ray]', or leave --on out") from None
 
 
 def run_unit(order: dict[str, Any]) -> list[dict[str, Any]]:
@@ -318,26 +227,6 @@ def _versions() -> dict[str, str]:
 def _machines(nodes: Sequence[dict[str, Any]]) -> list[Machine]:
     alive = [node["Resources"] for node in nodes if node["Alive"]]
     return [Machine(int(offered.get("CPU", 0)), int(offered.get("GPU", 0))) for offered in alive]
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray's start has SIGTERM end the process in its own way; a study has it stop after a step."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _last_line(error: Exception) -> str:
-    """The exception itself: the lines before it are of machinery."""
-    with suppress(IndexError):
-        return str(error).strip().splitlines()[-1]
-    return type(error).__name__
 
 
 def _counted(count: int, what: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,9 +65,14 @@ def _prepared(spec: Spec, place: Path, workers: int | None, strict: bool, on: Wh
     from llmkit.train.signals import Interrupted, StopWish
 
     try:
-        with StopWish(), Preparing(person) as screen, warnings.catch_warnings(record=True) as caught:
+        with (
+            StopWish(),
+            Preparing(person) as screen,
+            _engine(on, workers) as engine,
+            warnings.catch_warnings(record=True) as caught,
+        ):
             warnings.simplefilter("always", UserWarning)
-            prepared = prepare(spec, progress=screen.preparing, workers=workers, strict=strict, engine=_engine(on, workers))
+            prepared = prepare(spec, progress=screen.preparing, workers=workers, strict=strict, engine=engine)
             document = deliver(prepared, place)
     except Interrupted as stopped:
         code = stopped.exit_code
@@ -78,9 +84,9 @@ def _prepared(spec: Spec, place: Path, workers: int | None, strict: bool, on: Wh
     sys.exit(code)
 
 
-def _engine(on: Where, workers: int | None) -> Engine | None:
+def _engine(on: Where, workers: int | None) -> AbstractContextManager[Engine | None]:
     if on is Where.local:
-        return None
+        return nullcontext()
     from llmkit.data.ray_workers import RayWorkers
 
     return RayWorkers(workers)

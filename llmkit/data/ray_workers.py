@@ -8,31 +8,37 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import socket
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from llmkit.core.errors import UserError
-from llmkit.data.workers import Job, Task, Tell, WorkerDied, watched
-
-OBJECT_STORE_BYTES = 80 << 20
-"""Of a Ray that is started here; documents do not pass through it."""
+from llmkit.data.ray_cluster import Cluster, installed_ray_data, last_line
+from llmkit.data.workers import Job, Task, Tell, WorkerDied, usable_cores, watched
 
 
-@dataclass(frozen=True)
 class RayWorkers:
-    """The cluster that RAY_ADDRESS names, or a Ray of this machine alone.
+    """What runs tasks, from the first of them to the end of the `with`.
 
     count  how many tasks run at once; as many as the cluster has CPUs for unless given
     """
 
-    count: int | None = None
+    def __init__(self, count: int | None = None) -> None:
+        self._count = count
+        self._data = installed_ray_data()
+        self._cluster = Cluster(usable_cores())
+        self._open = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._open:
+            self._cluster.close()
 
     def run(self, job: Job, directory: Path, tasks: Sequence[Task], tell: Tell) -> None:
         """Do every task that is not done."""
@@ -40,18 +46,23 @@ class RayWorkers:
         tell(len(tasks) - len(left), len(tasks))
         if not left:
             return
-        ray = installed_ray()
-        with _connected(ray), watched(directory, tasks, tell):
-            self._map(ray, _Piece(pickle.dumps(job), str(directory), metadata.version("llmkit")), left)
+        if not self._open:
+            # Not earlier: where everything is there already, no cluster is needed.
+            self._open = True
+            self._cluster.open()
+        with watched(directory, tasks, tell):
+            self._map(_Piece(pickle.dumps(job), str(directory.absolute()), metadata.version("llmkit")), left)
 
-    def _map(self, ray: Any, piece: _Piece, tasks: Sequence[Task]) -> None:
+    def _map(self, piece: _Piece, tasks: Sequence[Task]) -> None:
         ordered = sorted(tasks, key=lambda task: (-task.size, task.index))
         rows = [{"index": task.index, "size": task.size} for task in ordered]
-        table = ray.data.from_items(rows, override_num_blocks=len(rows))
+        table = self._data.from_items(rows, override_num_blocks=len(rows))
+        count = min(self._count, len(rows)) if self._count is not None else None
         try:
-            told = table.map(piece, num_cpus=1, concurrency=self.count).take_all()
-        except ray.exceptions.RayError as error:
-            raise WorkerDied(f"a task of the Ray cluster failed: {_last_line(error)}; what is finished is kept") from None
+            # Not tried again, for ever and without a word, where it dies.
+            told = table.map(piece, num_cpus=1, concurrency=count, max_retries=0).take_all()
+        except self._cluster.ray.exceptions.RayError as error:
+            raise WorkerDied(f"a task of the Ray cluster failed: {last_line(error)}; what is finished is kept") from None
         mistakes = [row["mistake"] for row in told if row["mistake"]]
         if mistakes:
             raise UserError(mistakes[0])
@@ -86,56 +97,3 @@ class _Piece:
         if found != self.version:
             return f"{here}, a machine of the Ray cluster, has llmkit {found}, and this one {self.version}; install the same"
         return ""
-
-
-def installed_ray() -> Any:
-    """The package, with its data. `UserError` where it is not installed."""
-    try:
-        import_module("ray.data")
-        return import_module("ray")
-    except ImportError as error:
-        raise UserError(f"--on ray needs Ray, which cannot be imported ({error}); pip install 'llmkit[ray]', or leave --on out") from None
-
-
-@contextmanager
-def _connected(ray: Any) -> Iterator[None]:
-    """Connected to the cluster, for as long as it was not already."""
-    if ray.is_initialized():
-        yield
-        return
-    quiet = {"logging_level": "ERROR", "log_to_driver": False}
-    address = os.environ.get("RAY_ADDRESS", "local")
-    own = {} if address != "local" else {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    with _handlers_kept():
-        try:
-            ray.init(address=address, **own, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                f"no Ray cluster answers at RAY_ADDRESS {address!r}: {error}; start one (`ray start --head`), or unset it for a Ray "
-                "of this machine alone"
-            ) from None
-        ray.data.DataContext.get_current().enable_progress_bars = False
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """Ray's start has SIGTERM end the process in its own way."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _last_line(error: Exception) -> str:
-    """The exception itself: the lines before it are of machinery."""
-    with suppress(IndexError):
-        return str(error).strip().splitlines()[-1]
-    return type(error).__name__
