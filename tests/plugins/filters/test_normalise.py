@@ -43,7 +43,7 @@ def test_text_that_was_decoded_wrongly_is_mended(sound: str, wrong: str) -> None
         ("one\ud800two", "one\ufffdtwo"),
         ("R&amp;D", "R&D"),
         ("<b>R&amp;D</b>", "<b>R&amp;D</b>"),
-        ("“curly”, ﬁ, Ｗ", "“curly”, ﬁ, Ｗ"),
+        ("“curly”, ﬁ, Ｗ", "“curly”, ﬁ, Ｗ"),  # noqa: RUF001
     ],
 )
 def test_what_reads_the_same_becomes_the_same(text: str, expected: str) -> None:
