@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ def test_it_prints_the_numbers_of_prepare_and_where_the_page_is(prepared: Path, 
     assert (told["documents"], told["kept"], told["broken"]) == (16, 13, {"is no JSON": 1})
     by_stage = {stage["stage"]: (stage["in"], stage["out"], stage["removed"]) for stage in told["stages"]}
     assert by_stage["filters.words"] == (16, 14, 2) and by_stage["deduplicators.exact"] == (14, 13, 1)
+
+
+def test_what_comes_out_of_a_stage_goes_into_the_next_and_every_loss_has_a_reason(prepared: Path, llmkit: Any) -> None:
+    funnel = json.loads((prepared / "funnel.json").read_text())
+    for stage, following in pairwise(funnel["stages"]):
+        assert stage["after"] == following["before"], stage["stage"]
+    for stage in funnel["stages"]:
+        assert stage["before"]["documents"] - stage["removed"] == stage["after"]["documents"]
+        assert sum(stage["reasons"].values()) == stage["removed"]
+        for side, amount in enumerate(("before", "after")):
+            assert sum(both[side]["documents"] for both in stage["by_source"].values()) == stage[amount]["documents"]
 
 
 def test_it_writes_the_page_again_from_the_funnel_alone(prepared: Path, llmkit: Any) -> None:
