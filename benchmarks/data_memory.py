@@ -5,9 +5,9 @@
 
 The input is made from a seed: JSON lines whose documents are paragraphs drawn at random, of the text given and of words that nobody wrote,
 with copies, near-copies, and lines that are cut in half. It is read, filtered, deduplicated exactly and by MinHash, and encoded. Each size
-goes through with one worker and with two; the largest once more with two and killed (SIGKILL) so many times on the way, each time after
-another part of the time that it takes. Peak is the resident memory of all processes together, looked at ten times a second; what they share
-is counted in each. The digest is of every token file, of the validation text and of what was set aside.
+goes through with one worker and with two, unless --workers; the largest once more with two and killed (SIGKILL) so many times on the way,
+each time after another part of the time that it takes. Peak is the resident memory of all processes together, looked at ten times a second;
+what they share is counted in each. The digest is of every token file, of the validation text and of what was set aside.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
         paragraphs = list(read_paragraphs(arguments.text)) + list(made_up(random.Random(arguments.seed), 4000))
         for megabytes in arguments.megabytes:
             spec = make_input(place / f"{megabytes}", megabytes * 1_000_000, paragraphs, arguments.seed)
-            for workers in (1, 2):
+            for workers in arguments.workers:
                 outcome = prepared(spec, place / f"{megabytes}-{workers}", workers)
                 rows.append({"megabytes": megabytes, "workers": workers, "killed": 0, **outcome._asdict()})
                 show(rows[-1])
@@ -73,6 +73,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--megabytes", type=int, nargs="+", default=[200, 2000])
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="JSON lines (.xz or plain) whose `text` is drawn from as well")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--directory", type=Path, help="where there is room for about five times the largest size")
