@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,14 @@ def test_what_the_cut_alone_moved_into_sight_is_no_change() -> None:
     before, after = whole[:500], whole.replace("secret ", "")[:500]
     kinds = [one.kind for one in changes(before, after)]
     assert "added" not in kinds and kinds.count("removed") == 1
+
+
+@pytest.mark.parametrize("piece", ["a\n", "a", ". ", "x y "])
+def test_a_text_of_one_thing_repeated_takes_no_time(piece: str) -> None:
+    begun = time.process_time()
+    changes(piece * 2_000, ("b" + piece) * 2_000)
+    changes(piece * 2_000, piece * 1_000 + "b" + piece * 999)
+    assert time.process_time() - begun < 0.5
 
 
 def test_samples_are_in_the_order_of_the_stages_and_the_commonest_reason_first() -> None:

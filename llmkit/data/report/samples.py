@@ -109,7 +109,8 @@ def changes(before: str, after: str) -> list[Change]:
     cut_alike = len(before) == len(after)
     old, new = (PIECE.findall(text[start : start + CHARACTERS]) for text in (before, after))
     found: list[Change] = [Change("kept", CUT)] if start else []
-    for kind, i, j, m, n in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+    # What occurs all over is no place to begin a match at: without this, a text of one word repeated takes seconds.
+    for kind, i, j, m, n in SequenceMatcher(None, old, new, autojunk=True).get_opcodes():
         at_end = j == len(old) and n == len(new)
         if kind == "equal":
             found.append(Change("kept", "".join(old[i:j])))
