@@ -56,12 +56,14 @@ LONGEST_REMEMBERED = 64
 """Characters of a chunk whose words are kept for the next time; longer ones seldom come again."""
 MOST_REMEMBERED = 1 << 16
 """Chunks of a generation; the two hold some 40 MB."""
+MOST_CHARACTERS = 1 << 22
+"""Characters of the texts whose words are kept; the words take some 8 MB, and are those of a batch of documents."""
 
 
-@lru_cache(maxsize=4)
 def words(text: str) -> Sequence[str]:
-    """The words of a text, in order. The same text asked for again, by the next filter, is not cut again."""
-    return list(chain.from_iterable(map(_CHUNKS.__getitem__, text.split())))
+    """The words of a text, in order. A text asked for again soon, by the next filter of a batch of documents, is not cut again."""
+    found = _RECENT.get(text)
+    return found if found is not None else _RECENT.keep(text, list(chain.from_iterable(map(_CHUNKS.__getitem__, text.split()))))
 
 
 def sentences(line: str) -> int:
@@ -93,7 +95,23 @@ class _Chunks(dict[str, Pieces]):
         return pieces
 
 
+class _Recent(dict[str, Sequence[str]]):
+    """The words of the latest texts, of so many characters in all."""
+
+    characters = 0
+
+    def keep(self, text: str, found: Sequence[str]) -> Sequence[str]:
+        self[text] = found
+        self.characters += len(text)
+        while self.characters > MOST_CHARACTERS and len(self) > 1:
+            oldest = next(iter(self))
+            del self[oldest]
+            self.characters -= len(oldest)
+        return found
+
+
 _CHUNKS = _Chunks()
+_RECENT = _Recent()
 
 
 def _cut(chunk: str) -> Pieces:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.plugins.filters.words import MOST_REMEMBERED, _Chunks, sentences, words
+from llmkit.plugins.filters.words import MOST_CHARACTERS, MOST_REMEMBERED, _Chunks, _Recent, sentences, words
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,13 @@ def test_what_is_remembered_is_bounded() -> None:
         assert chunks[f"w{number}"] == (f"w{number}",)
     assert len(chunks) <= MOST_REMEMBERED and len(chunks.before) <= MOST_REMEMBERED
     assert chunks["x" * 1000] == ("x" * 1000,) and "x" * 1000 not in chunks
+
+
+def test_the_words_of_a_batch_are_cut_once_and_memory_is_bounded() -> None:
+    assert words("one and the same text") is words("one and the same text")
+    recent = _Recent()
+    for number in range(20):
+        recent.keep(f"{number:02}" + "x" * (MOST_CHARACTERS // 10 - 2), [])
+    assert len(recent) == 10 and recent.characters == sum(map(len, recent)) <= MOST_CHARACTERS
+    recent.keep("y" * 2 * MOST_CHARACTERS, [])
+    assert list(recent) == ["y" * 2 * MOST_CHARACTERS]
