@@ -6,8 +6,8 @@
 The input is made from a seed: JSON lines whose documents are paragraphs drawn at random, of the text given and of words that nobody wrote,
 with copies, near-copies, and lines that are cut in half. It is read, filtered, deduplicated exactly and by MinHash, and encoded. Each size
 goes through with one worker and with two, unless --workers; the largest once more with two and killed (SIGKILL) so many times on the way,
-each time after another part of the time that it takes. Peak is the resident memory of all processes together, looked at ten times a second;
-what they share is counted in each. The digest is of every token file, of the validation text and of what was set aside.
+each time after another part of the time that it takes. Peak is the resident memory of all processes together, looked at 4 times a second;
+what they share is counted once. The digest is of every token file, of the validation text and of what was set aside.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def prepared(spec: Path, place: Path, workers: int, patience: float | None = Non
         peak = max(peak, resident(process.pid))
         if patience is not None and time.monotonic() - begun > patience:
             process.send_signal(signal.SIGKILL)
-        time.sleep(0.1)
+        time.sleep(0.25)
     seconds = time.monotonic() - begun
     if patience is not None and process.returncode == -signal.SIGKILL:
         return Outcome(seconds, peak, None)
@@ -152,7 +152,7 @@ def killed(spec: Path, place: Path, kills: int, seconds: float) -> Outcome:
 
 
 def resident(pid: int) -> int:
-    """Bytes of a process and all its children."""
+    """Bytes of a process and all its children, what several share once (Linux's proportional set size)."""
     total = 0
     try:
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -160,8 +160,8 @@ def resident(pid: int) -> int:
         return 0
     for one in family:
         try:
-            total += one.memory_info().rss
-        except psutil.NoSuchProcess:
+            total += one.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
     return total
 
