@@ -31,10 +31,10 @@ Places = NDArray[np.int64]
 
 
 class Span(NamedTuple):
-    """The items of a source: `[first, first + count)`."""
+    """The items of a source: `[first, first + items)`."""
 
     first: int
-    count: int
+    items: int
 
 
 class MixedOrder:
@@ -64,9 +64,9 @@ class MixedOrder:
             now = blocks == block
             in_block = self._block(block)
             owners[now], turns[now] = in_block[0][within[now]], in_block[1][within[now]]
-        for owner, (items, seed, count) in enumerate(zip(self._items, self._seeds, self.counts.values(), strict=True)):
+        for owner, (span, seed, count) in enumerate(zip(self._items, self._seeds, self.counts.values(), strict=True)):
             mine = owners == owner
-            found[mine] = items.first + in_epochs(blocks[mine] * count + turns[mine], items.count, seed=seed)
+            found[mine] = span.first + in_epochs(blocks[mine] * count + turns[mine], span.items, seed=seed)
         return found
 
     def _block(self, block: int) -> tuple[Places, Places]:
