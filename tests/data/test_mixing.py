@@ -24,7 +24,7 @@ def sources(counts: list[int]) -> dict[str, Span]:
 
 
 def owner_of(item: int, spans: dict[str, Span]) -> str:
-    (name,) = (name for name, span in spans.items() if span.first <= item < span.first + span.count)
+    (name,) = (name for name, span in spans.items() if span.first <= item < span.first + span.items)
     return name
 
 
@@ -48,9 +48,9 @@ def test_a_source_is_read_to_its_end_before_it_begins_again(counts: list[int], s
     parts = data.draw(st.lists(st.floats(0.1, 1), min_size=len(counts), max_size=len(counts)))
     found = MixedOrder(spans, dict(zip(spans, parts, strict=True)), seed=seed).at(np.arange(2000))
     for span in spans.values():
-        mine = found[(found >= span.first) & (found < span.first + span.count)]
-        for epoch in range(-(-len(mine) // span.count)):
-            seen = mine[epoch * span.count : (epoch + 1) * span.count]
+        mine = found[(found >= span.first) & (found < span.first + span.items)]
+        for epoch in range(-(-len(mine) // span.items)):
+            seen = mine[epoch * span.items : (epoch + 1) * span.items]
             assert len(set(seen.tolist())) == len(seen)
 
 
