@@ -14,7 +14,7 @@ from llmkit.plugins.filters.thresholds import share
 from llmkit.plugins.filters.words import TERMINAL
 
 COUNTER = re.compile(
-    r"\W*[\d.,]+\s?[km]?\s+(?:likes?|views?|comments?|repl(?:y|ies)|shares?|votes?|points?|followers?|subscribers?|reviews?|ratings?|downloads?|photos?)\W*",
+    r"\W*+\d[\d.,]*+\s?[km]?\s+(?:likes?|views?|comments?|repl(?:y|ies)|shares?|votes?|points?|followers?|subscribers?|reviews?|ratings?|downloads?|photos?)\W*+",
     re.IGNORECASE,
 )
 CLOSING = "\"'”’)]»"  # noqa: RUF001

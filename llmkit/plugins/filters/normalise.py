@@ -21,7 +21,8 @@ CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]
 SURROGATES = re.compile(r"[\ud800-\udfff]")
 LINE_ENDS = re.compile(r"\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 SPACES = re.compile(r"[\u00a0\u2000-\u200a\u202f\u205f]")
-BLANKS_AT_END = re.compile(r"[^\S\n]+$", re.MULTILINE)
+BLANKS_AT_END = re.compile(r"(?<![^\S\n])[^\S\n]++$", re.MULTILINE)
+"""From the first blank of a run alone, so that a long run within a line is looked at once."""
 BLANK_LINES = re.compile(r"\n{4,}")
 SUSPICIOUS = re.compile(r"[^\n\t\x20-\x25\x27-\x7e]")
 """What ftfy may change in a line without `<`: it leaves ASCII alone but for entities and controls."""

@@ -82,7 +82,7 @@ def _alternatives(entries: Sequence[str]) -> str:
 
 def _read(path: str) -> list[str]:
     try:
-        return Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        return Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(
             f"word_list: {path!r} is no UTF-8: {error.reason} at offset {error.start}; convert it, such as with iconv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -78,3 +79,10 @@ def test_what_is_left_are_lines_of_the_text_in_their_order_and_once_is_enough(te
     rest = iter(text.split("\n"))
     assert all(line in rest for line in once.split("\n") if line)
     assert left(once) == once
+
+
+@pytest.mark.parametrize("line", ["." * 100_000 + " 12", ". " * 50_000 + "x", ",." * 50_000 + "1"])
+def test_a_long_row_of_dots_takes_no_longer_than_other_text(line: str) -> None:
+    began = process_time()
+    Lines(LinesParams(**OFF | {"counters": True})).apply(Document("a", line))
+    assert process_time() - began < 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from time import process_time
 from typing import Any
 
 import pytest
@@ -69,3 +70,11 @@ def test_a_sound_text_is_the_same_document() -> None:
     document = Document("id", "As it should be.\n\nÀ propos.")
     assert Normalise(NormaliseParams()).apply(document) is document
     assert normalised("ﬁ", unicode="NFKC") == "fi"
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\t"])
+def test_a_long_run_of_blanks_within_a_line_takes_no_longer_than_other_text(blank: str) -> None:
+    text = f"one{blank * 300_000}two{blank * 3}\nthree"
+    began = process_time()
+    assert normalised(text, mojibake=False) == f"one{(' ' if blank != chr(9) else blank) * 300_000}two\nthree"
+    assert process_time() - began < 5

@@ -90,3 +90,8 @@ def test_the_list_that_c4_took_is_found_by_its_own_words() -> None:
     for word in LIST.read_text(encoding="utf-8").splitlines():
         assert isinstance(filtered.apply(Document("", f"Well, {word}!")), Drop), word
     assert filtered.apply(Document("", "A quiet harbour in the morning.")) == Document("", "A quiet harbour in the morning.")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_word(tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes(b"\xef\xbb\xbfharbour\r\nsea\r\n")
+    assert isinstance(WordList(WordListParams(words=str(tmp_path / "words.txt"))).apply(Document("a", "the harbour")), Drop)
