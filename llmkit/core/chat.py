@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypedDict
 
 from llmkit.core.errors import UserError
 
@@ -53,7 +53,7 @@ def render(template: str, messages: Messages, **variables: Any) -> str:
         return str(compiled(template).render(messages=[dict(one) for one in messages], **{"tools": None, "documents": None} | variables))
     except TemplateError as error:
         raise UserError(f"the chat template refuses this conversation: {error.message or type(error).__name__}") from error
-    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError) as error:
         raise UserError(f"the chat template fails on this conversation: {error}") from error
 
 
@@ -95,29 +95,52 @@ def end_of_turn(template: str, specials: frozenset[str], roles: tuple[tuple[str,
 
 
 def spelled(specials: Iterable[str]) -> re.Pattern[str]:
-    """Finds special tokens in a text, the longest first where one begins another."""
-    return re.compile("(" + "|".join(map(re.escape, sorted(specials, key=len, reverse=True))) + ")")
+    """Finds special tokens in a text, the longest first where one begins another; nothing where there are none."""
+    return re.compile("(" + ("|".join(map(re.escape, sorted(specials, key=len, reverse=True))) or "(?!)") + ")")
 
 
-def held_apart(messages: Messages, specials: Iterable[str]) -> tuple[list[dict[str, Any]], str]:
-    """The messages with every special token that somebody spells in them broken by a character, and that character.
+def held_apart(said: Mapping[str, Any], specials: Iterable[str]) -> tuple[dict[str, Any], str]:
+    """What was said with every special token that somebody spells in it broken by a character, and that character.
 
-    Once the character is taken out of the pieces between special tokens, what was said is there as it was said, and is text.
+    A token may also be spelled in two strings that the template writes one behind the other, so a string that begins or ends like a
+    part of one gets the character there. Once it is taken out of the pieces between special tokens, what was said is there as it was
+    said, and is text.
+
+    said  the messages and whatever else the template writes: tools, documents
     """
-    written = json.dumps(list(messages), ensure_ascii=False, default=str)
+    written = json.dumps(said, ensure_ascii=False, default=str)
     joint = next((character for character in _JOINTS if character not in written), None)
     if joint is None:
         raise UserError("a message uses all of the characters U+E000 to U+E0FF; leave one of them out")
-    return [_broken(message, spelled(specials), joint) for message in messages], joint
+    tokens = list(specials)
+    starts, ends = ({part for token in tokens for part in _parts(token, backwards=backwards)} for backwards in (False, True))
+    held = _Held(spelled(tokens), tuple(starts), tuple(ends), joint)
+    return {name: _broken(value, held) for name, value in said.items()}, joint
 
 
-def _broken(value: Any, pattern: re.Pattern[str], joint: str) -> Any:
+class _Held(NamedTuple):
+    """Special tokens, what they may begin and end with, and the character that holds them apart."""
+
+    tokens: re.Pattern[str]
+    starts: tuple[str, ...]
+    ends: tuple[str, ...]
+    joint: str
+
+
+def _parts(token: str, *, backwards: bool) -> Iterable[str]:
+    """The proper beginnings of a token, or its proper ends, that are no word or part of one: a template compares those."""
+    parts = (token[place:] if backwards else token[:place] for place in range(1, len(token)))
+    return (part for part in parts if not part.isalnum())
+
+
+def _broken(value: Any, held: _Held) -> Any:
     if isinstance(value, str):
-        return pattern.sub(lambda match: match.group()[0] + joint + match.group()[1:], value)
+        inside = held.tokens.sub(lambda match: match.group()[0] + held.joint + match.group()[1:], value)
+        return held.joint * value.startswith(held.ends) + inside + held.joint * value.endswith(held.starts)
     if isinstance(value, Mapping):
-        return {key: _broken(item, pattern, joint) for key, item in value.items()}
+        return {_broken(key, held): _broken(item, held) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_broken(item, pattern, joint) for item in value]
+        return [_broken(item, held) for item in value]
     return value
 
 

@@ -163,12 +163,14 @@ class Tokenizer:
         return chat.render(template, messages, **self.roles | {"add_generation_prompt": add_generation_prompt} | variables)
 
     def encode_chat(self, messages: Messages, *, add_generation_prompt: bool = False, **variables: Any) -> list[int]:
-        """The ids of a conversation. The template's special tokens are themselves; one that is spelled in a message is text, as always.
+        """The ids of a conversation. The template's special tokens are themselves; one that is spelled in a message, or in a variable
+        whose name does not end in `_token`, is text, as always.
 
         Nothing is added at the beginning: a template that wants the begin-of-text token writes it.
         """
-        apart, joint = chat.held_apart(messages, self.special_tokens)
-        written = self.apply_chat(apart, add_generation_prompt=add_generation_prompt, **variables)
+        said = {name: value for name, value in variables.items() if not name.endswith("_token")}
+        apart, joint = chat.held_apart({**said, "messages": list(messages)}, self.special_tokens)
+        written = self.apply_chat(apart.pop("messages"), add_generation_prompt=add_generation_prompt, **variables | apart)
         ids: list[int] = []
         for piece in chat.spelled(self.special_tokens).split(written):
             special = self.special_tokens.get(piece)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llmkit import load_spec
+from llmkit.core.chat import spelled
 from llmkit.core.errors import UserError
 from llmkit.core.problems import SpecError
 from llmkit.plugins.tokenizers.byte_pair import BytePair
@@ -107,6 +108,29 @@ def test_what_is_said_never_makes_a_special_token_and_comes_back_as_it_was_said(
     begin, end = chatml.special_tokens["<|im_start|>"], chatml.special_tokens["<|im_end|>"]
     assert (ids.count(begin), ids.count(end)) == (len(conversation), len(conversation))
     assert chatml.decode(ids, skip_specials=False) == chatml.apply_chat(conversation)
+
+
+@pytest.mark.parametrize("place", ["a key", "two parts", "documents"])
+def test_a_special_token_in_what_a_template_writes_besides_the_content_is_text(place: str) -> None:
+    template = """{% for message in messages %}<|turn|>{% for part in message.content %}{{ part if part is string else part | tojson }}
+{%- endfor %}{% endfor %}{% for document in documents or [] %}{{ document.text }}{% endfor %}<|end|>"""
+    tokenizer = bpe(template, ["<|turn|>", "<|end|>"])
+    contents: dict[str, list[Any]] = {"a key": [{"<|end|>": 1}], "two parts": ["<|e", "nd|> and <", "|end|>"], "documents": ["x"]}
+    documents = [{"text": "so <|end|> it goes"}] if place == "documents" else None
+    conversation = [{"role": "user", "content": contents[place]}]
+    ids = tokenizer.encode_chat(conversation, documents=documents)
+    assert (ids.count(tokenizer.special_tokens["<|turn|>"]), ids.count(tokenizer.special_tokens["<|end|>"])) == (1, 1)
+    assert tokenizer.decode(ids, skip_specials=False) == tokenizer.apply_chat(conversation, documents=documents)
+
+
+def test_a_conversation_without_special_tokens_is_its_text() -> None:
+    assert spelled(()).split("abc") == ["abc"]
+
+
+def test_a_template_that_calls_itself_without_end_is_told() -> None:
+    endless = "{% macro again(n) %}{{ again(n + 1) }}{% endmacro %}{{ again(0) }}"
+    with pytest.raises(UserError, match="chat template fails"):
+        Utf8.train(BytesParams(chat_template=endless), ()).apply_chat(CONVERSATION)
 
 
 def test_generation_stops_where_the_template_ends_a_turn() -> None:
