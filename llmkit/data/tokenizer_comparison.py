@@ -17,6 +17,7 @@ from tokenizers.pre_tokenizers import Split
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.data.tokenizer_habits import HARD, Digits, Whitespace, changed, digits_of, whitespace_of
 from llmkit.data.tokenizer_texts import Text
+from llmkit.data.workers import usable_cores
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _ALONE, _JOINED = (rf"[\p{{L}}\p{{M}}\p{{N}}&&[{scripts}]]" for scripts in (_UNSPACED, f"^{_UNSPACED}"))
@@ -189,7 +190,8 @@ def threads() -> int:
     """How many threads an encoding library takes by itself."""
     if os.environ.get("TOKENIZERS_PARALLELISM", "").lower() in ("0", "false", "off", "no", "n", "f"):
         return 1
-    return int(os.environ.get("RAYON_NUM_THREADS") or 0) or len(os.sched_getaffinity(0))
+    asked = os.environ.get("RAYON_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else usable_cores()
 
 
 def _size(text: Text, words: Sequence[NDArray[np.int64]]) -> Size:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator, Sequence
 from glob import glob, has_magic
 from pathlib import Path
@@ -84,8 +85,12 @@ def _place(argument: str) -> Place:
 
 
 def _blocks(path: Path) -> Iterator[str]:
+    decoder = getincrementaldecoder("utf-8-sig")()
     with path.open("rb") as file:
         while block := file.read(BLOCK):
             if len(block) == BLOCK:
                 block += file.readline(BLOCK)
-            yield block.decode("utf-8-sig")
+            # A line that is longer still is cut within a character: its bytes wait for the next block.
+            if text := decoder.decode(block):
+                yield text
+    decoder.decode(b"", final=True)

@@ -245,3 +245,15 @@ def test_a_text_that_cannot_be_read_is_told(make: Any, argument: str, message: s
         path.mkdir()
     with pytest.raises(UserError, match=message):
         gathered(((place.name, documents_of(place)) for place in places([str(path)])), 1000)
+
+
+def test_a_text_without_line_ends_is_read_to_its_end(tmp_path: Path) -> None:
+    text = "\ufeff" + "一二三" * 300_000
+    (tmp_path / "long.txt").write_text(text, encoding="utf-8")
+    assert "".join(documents_of(places([str(tmp_path / "long.txt")])[0])) == text[1:]
+
+
+def test_a_text_that_ends_within_a_character_is_no_utf8(tmp_path: Path) -> None:
+    (tmp_path / "torn.txt").write_bytes("naïve 一".encode()[:-1])
+    with pytest.raises(UserError, match="is no UTF-8 text"):
+        list(documents_of(places([str(tmp_path / "torn.txt")])[0]))

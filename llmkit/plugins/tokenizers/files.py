@@ -105,6 +105,14 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{str(path)!r} is no JSON: {error}") from error
 
 
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """Token -> id of a vocabulary file; `UserError` where it is none."""
+    document = read_json(path)
+    if not isinstance(document, dict) or not document or not all(type(index) is int and index >= 0 for index in document.values()):
+        raise UserError(f"{str(path)!r} is no vocabulary: expected a mapping of tokens to ids; give GPT-2's vocab.json or encoder.json")
+    return document
+
+
 def read_merges(path: Path) -> list[tuple[str, str]]:
     """The pairs of a merges file, in the order of their rank."""
     try:
@@ -160,9 +168,9 @@ def _vocab_size(files: Files, _changed: int, _bytes: int) -> int:
         return 1 + max(read_ranks(files.file).values())
     if files.form is Form.sentence_piece:
         return len(read_sentence_piece(files.file).pieces)
-    document = read_json(files.file)
     if files.form is Form.pair:
-        return 1 + max(map(int, document.values()))
+        return 1 + max(read_vocabulary(files.file).values())
+    document = read_json(files.file)
     try:
         vocabulary = document["model"]["vocab"]
         known = len(vocabulary) - 1 if isinstance(vocabulary, list) else max(vocabulary.values(), default=-1)

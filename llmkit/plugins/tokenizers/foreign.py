@@ -13,7 +13,7 @@ from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import END_OF_TEXT
 from llmkit.plugins.tokenizers.components import PATTERNS
 from llmkit.plugins.tokenizers.cut import special
-from llmkit.plugins.tokenizers.files import read_json, read_merges, read_ranks
+from llmkit.plugins.tokenizers.files import read_merges, read_ranks, read_vocabulary
 from llmkit.plugins.tokenizers.sentence_piece import Piece, SentencePieceModel, Sort, read_sentence_piece
 from llmkit.plugins.tokenizers.utf8 import spelling
 
@@ -24,8 +24,11 @@ SCORE_DIGITS = 6
 
 def from_pair(vocabulary: Path, merges: Path) -> Tokenizer:
     """GPT-2's form. What is neither a byte nor a merge can be made by no text: those are its special tokens."""
-    tokens: dict[str, int] = read_json(vocabulary)
+    tokens = read_vocabulary(vocabulary)
     pairs = read_merges(merges)
+    missing = next((token for left, right in pairs for token in (left, right, left + right) if token not in tokens), None)
+    if missing is not None:
+        raise UserError(f"{str(merges)!r} merges {missing!r}, which {str(vocabulary)!r} does not have; give the two that belong together")
     backend = Tokenizer(models.BPE(vocab=tokens, merges=pairs))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     backend.decoder = decoders.ByteLevel()

@@ -147,3 +147,20 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("[]")
     with pytest.raises(UserError, match=r"is no tokenizer\.json"):
         _ = PretrainedParams(path=str(tmp_path)).vocab_size
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "merges", "message"),
+    [
+        ("[]", "", "no vocabulary"),
+        ("{}", "", "no vocabulary"),
+        ('{"a": "x"}', "", "no vocabulary"),
+        ('{"a": 0, "b": 1}', "a z\n", "merges 'z', which"),
+        ('{"a": 0, "b": 1}', "a b\n", "merges 'ab', which"),
+    ],
+)
+def test_a_pair_that_is_damaged_is_told(vocabulary: str, merges: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text(vocabulary)
+    (tmp_path / "merges.txt").write_text(merges)
+    with pytest.raises(UserError, match=message):
+        Pretrained.train(PretrainedParams(path=str(tmp_path)), ())
