@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,28 @@ def test_another_call_takes_the_place_of_the_first(spec: Path, llmkit: Any) -> N
     assert llmkit("data", "prepare", str(spec), "--out", "out", "--set", "data.filters.words.min_words=1")[0] == 0
     assert not Path("out/train-00007.bin").exists() and Path("out/notes.txt").read_text() == "mine"
     assert json.loads(Path("out/prepared.json").read_text())["kept"] == 389
+
+
+def test_what_it_did_not_write_is_never_taken_away(spec: Path, llmkit: Any) -> None:
+    mine = {"train.json": "[1]", "tokenizer/mine.txt": "mine", "report.html": "mine"}
+    for name, text in mine.items():
+        Path("out", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("out", name).write_text(text)
+        code, _, err = llmkit("data", "prepare", str(spec), "--out", "out")
+        assert code == 2 and repr(name.partition("/")[0]) in err and "choose another directory with --out" in err
+        assert {one: Path("out", one).read_text() for one in mine if Path("out", one).exists()} == {name: text}
+        shutil.rmtree("out")
+    Path("out").mkdir()
+    notes = [Path("out", name) for name in ("train-notes.txt", "validation-2.csv", "train-00000.zip")]
+    for note in notes:
+        note.write_text("mine")
+    for _ in range(2):
+        assert llmkit("data", "prepare", str(spec), "--out", "out")[0] == 0
+        assert all(note.read_text() == "mine" for note in notes)
+    # As a call leaves it that is killed on the way.
+    Path("out/prepared.json").rename("out/.prepared.json.part")
+    assert llmkit("data", "prepare", str(spec), "--out", "out")[0] == 0
+    assert Path("out/prepared.json").exists() and not Path("out/.prepared.json.part").exists()
 
 
 def test_a_person_reads_the_funnel_and_what_comes_next(spec: Path, llmkit: Any) -> None:
