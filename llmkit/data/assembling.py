@@ -41,7 +41,7 @@ def assemble(cleaned: Cleaned, key: str, tokenizer: Tokenizer, encoded: Encoded)
     steps = [name for name in order if name in names]
     accounts = {step: merged(one.stages[step] for one in documents if step in one.stages) for step in steps}
     stages = _with_tokens([_stage(step, documents, accounts[step], steps, cleaned) for step in steps], accounts, tokenizer, encoded)
-    broken = sum((one.broken or Counter[str]() for one in documents), Counter[str]())
+    broken = sum((one.broken or Counter[str]() for one in cleaned.read), Counter[str]())
     return Funnel(
         llmkit=metadata.version("llmkit"),
         name=cleaned.spec.name,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from llmkit.data.accounting import BLANK, Account, ShardAccount, StageAccount, r
 from llmkit.data.audit import audit
 from llmkit.data.cache import flush
 from llmkit.data.document_shards import ENDING, Row, ShardWriter, read_groups
-from llmkit.data.durable import draft_of
+from llmkit.data.durable import draft_of, write_flushed
 from llmkit.data.funnel import Audit
 from llmkit.data.workers import Task
 
@@ -63,8 +64,8 @@ class Sketching:
                     lengths.append(len(row))
                 sizes += [len(document.text.encode()) for document in documents]
                 ids.writelines(document.id.replace("\n", " ").encode() + b"\n" for document in documents)
-        np.array(lengths, "<i8").tofile(drafts["lengths"])
-        np.array(sizes, "<i8").tofile(drafts["sizes"])
+        _write(drafts["lengths"], np.array(lengths, "<i8"))
+        _write(drafts["sizes"], np.array(sizes, "<i8"))
         for name, draft in drafts.items():
             flush(draft)
             draft.replace(_file(directory, task.name, name))
@@ -167,7 +168,9 @@ def load_resolution(directory: Path) -> Resolution:
 
 
 def audited(made: Deduplicator, texts: Sequence[str]) -> Audit | None:
-    """These texts, deduplicated by themselves, held against exact Jaccard similarity; None where the deduplicator estimates none."""
+    """These texts, deduplicated by themselves, held against exact Jaccard similarity; None where the deduplicator estimates none, or of no text."""
+    if not texts:
+        return None
     rows = made.sketch([Document(str(number), text) for number, text in enumerate(texts)])
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(row) for row in rows], dtype=np.int64)])
     sizes = np.array([len(text.encode()) for text in texts], np.int64)
@@ -237,10 +240,15 @@ class _Ids:
 def _save(directory: Path, found: Resolution, documents: int) -> None:
     if len(found.keeper) != documents or not np.array_equal(found.keeper[found.keeper], found.keeper):
         raise ValueError("a deduplicator's keepers are not their own keepers, or not as many as there are documents")
-    found.keeper.astype("<i8").tofile(directory / "keeper.bin")
+    _write(directory / "keeper.bin", found.keeper.astype("<i8", copy=False))
     if found.cut is not None:
-        found.cut.values.astype("<u8").tofile(directory / "cut.bin")
-        found.cut.starts.astype("<i8").tofile(directory / "cut.starts.bin")
+        _write(directory / "cut.bin", found.cut.values.astype("<u8", copy=False))
+        _write(directory / "cut.starts.bin", found.cut.starts.astype("<i8", copy=False))
+
+
+def _write(path: Path, numbers: NDArray[Any]) -> None:
+    # Not `tofile`: on a full disk it writes a part in silence, or raises an error that does not say so.
+    write_flushed(path, [np.ascontiguousarray(numbers).view(np.uint8).data])
 
 
 def _counts(sketches: Path, shards: int) -> list[int]:

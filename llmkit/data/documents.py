@@ -148,6 +148,11 @@ class Cleaned:
         read = self._read(HELD_OUT, holdout, HELD_OUT, "data.holdout")
         return self._clean(read, self._held_out_key, ()) if read.pages else read
 
+    @property
+    def read(self) -> list[Documents]:
+        """Everything that was read, the held-out source too."""
+        return self.documents if self.held_out is None else [*self.documents, self.held_out]
+
     def filters_of(self, source: str) -> dict[str, Chosen]:
         """The filters that see a source."""
         return {name: chosen for name, chosen in self.spec.data.filters.items() if source in _seen(chosen, self._sources)}

@@ -18,6 +18,7 @@ from llmkit.core.component import Chosen
 from llmkit.core.interfaces.source import Document
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.data.accounting import Account, bin_of, write_account
+from llmkit.data.cache import flush
 from llmkit.data.document_shards import Row, read_groups
 from llmkit.data.durable import draft_of
 from llmkit.data.split import is_held_out
@@ -126,6 +127,7 @@ class _HeldOutText:
             return
         self._file.close()
         if error is None:
+            flush(draft_of(self._path))
             draft_of(self._path).replace(self._path)
         else:
             draft_of(self._path).unlink(missing_ok=True)

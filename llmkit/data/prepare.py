@@ -43,6 +43,7 @@ class Prepared:
     fingerprint          of the sources, their cleaning, the split and the tokenizer: equal where the tokens are
     proportions          of the trained tokens from each source; None where they are as they are there
     shares               each source in what is trained on
+    name                 of the spec; another may have made the tokens
     """
 
     tokenizer: Tokenizer
@@ -52,6 +53,7 @@ class Prepared:
     fingerprint: str
     proportions: dict[str, float] | None = None
     shares: tuple[Share, ...] = field(default=())
+    name: str = ""
 
     @property
     def directory(self) -> Path:
@@ -61,7 +63,7 @@ class Prepared:
     @cached_property
     def funnel(self) -> Funnel:
         """What each stage did."""
-        return read_funnel(self.directory).model_copy(update={"shares": list(self.shares)})
+        return read_funnel(self.directory).model_copy(update={"name": self.name, "shares": list(self.shares)})
 
     def contents(self) -> dict[str, str]:
         """What a run goes on with, or not at all: by content, so that a copied or touched file is the same text."""
@@ -130,7 +132,7 @@ class _Preparation:
         train, validation = (TokenFile(tokens, name, tokenizer=tokenizer.fingerprint()) for name in ("train", "validation"))
         shares = _shares(self.spec, json.loads((tokens / SUMMARY).read_text(encoding="utf-8"))["sources"])
         proportions = None if self.spec.data.mixer is None else {share.source: share.proportion for share in shares}
-        return Prepared(tokenizer, directory, train, validation, fingerprint, proportions, shares)
+        return Prepared(tokenizer, directory, train, validation, fingerprint, proportions, shares, self.spec.name)
 
     def tokenizer(self) -> tuple[Tokenizer, Path]:
         """It, and where it is saved."""
@@ -169,7 +171,7 @@ class _Preparation:
         groups, rest = _by_source(documents, accounts)
         self._seal(draft, groups, rest)
         write_funnel(assemble(self.cleaned, fingerprint, tokenizer, Encoded(groups, rest)), draft)
-        self._set_aside(documents, draft)
+        self._set_aside(draft)
 
     def _shuffle(self, ordered: Path, draft: Path) -> None:
         """The training documents in a random order; all else as it is."""
@@ -188,14 +190,14 @@ class _Preparation:
         self._check_sides(sum(size.documents for size in train.values()), held_out)
         seal(draft, "train", sources={name: size.documents for name, size in train.items()})
         seal(draft, "validation", sources={name: size.documents for name, size in validation.items()} or {"holdout": held_out})
-        broken = sum((one.broken or Counter[str]() for one in self.cleaned.documents), Counter[str]())
-        first = next((one.first_broken for one in self.cleaned.documents if one.first_broken), "")
+        broken = sum((one.broken or Counter[str]() for one in self.cleaned.read), Counter[str]())
+        first = next((one.first_broken for one in self.cleaned.read if one.first_broken), "")
         summary = {"sources": {name: size._asdict() for name, size in train.items()}, "broken": broken, "first_broken": first}
         (draft / SUMMARY).write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
-    def _set_aside(self, documents: list[Documents], draft: Path) -> None:
+    def _set_aside(self, draft: Path) -> None:
         with (draft / BROKEN).open("wb") as file:
-            for path in (path for one in documents for path in one.set_aside):
+            for path in (path for one in self.cleaned.read for path in one.set_aside):
                 file.write(path.read_bytes())
 
     def _tell_broken(self, tokens: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,14 @@ def test_of_each_cluster_one_stays_wherever_it_lies(tmp_path_factory: pytest.Tem
 def test_the_keeper_comes_first_in_a_cluster(tmp_path: Path) -> None:
     _, _, found = deduplicated(tmp_path, [["x", "a"], ["a a a", "a a"]], "SameWords")
     assert found.largest == [["id 2", "id 1", "id 3"]] and found.sizes == {3: 1}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+def test_what_is_found_is_never_half_written_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "keeper.bin").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as raised:
+        deduplicated(tmp_path, [["x", "a"]], "SameWords")
+    assert raised.value.errno == errno.ENOSPC
 
 
 def test_units_that_are_there_already_are_cut_and_what_is_empty_then_goes(tmp_path: Path) -> None:

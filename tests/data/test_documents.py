@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from llmkit import catalog
 from llmkit.core.errors import UserError
+from llmkit.core.kinds import Kind
 from llmkit.core.spec import Spec
 from llmkit.data import document_shards, reading
 from llmkit.data.prepare import Prepared, prepare, split_documents
@@ -172,6 +174,28 @@ def test_filters_that_leave_nothing_are_named(two_sources: MakeSpec) -> None:
     filters = {"quality": {"type": "gopher_quality", "min_words": 5000}}
     with pytest.raises(UserError, match=r"leave none of 600 documents \(600 by filters\.quality: min_words\)"):
         prepare(two_sources(filters=filters))
+
+
+@pytest.mark.parametrize("name", catalog().names(Kind.deduplicator))
+def test_every_deduplicator_goes_through_nothing(two_sources: MakeSpec, name: str) -> None:
+    filters = {"quality": {"type": "gopher_quality", "min_words": 5000}}
+    with pytest.raises(UserError, match="leave none of 600 documents"):
+        prepare(two_sources(filters=filters, deduplicators={"near": name}))
+
+
+def test_what_is_broken_in_the_held_out_source_is_told_as_well(two_sources: MakeSpec, tmp_path: Path) -> None:
+    (tmp_path / "held.jsonl").write_text("".join(json.dumps({"text": f"held {n}"}) + "\n" for n in range(30)) + '{"text": "cut\n{}\n')
+    holdout = {"type": "jsonl", "paths": [str(tmp_path / "held.jsonl")]}
+    with pytest.warns(UserWarning, match="3 records were no documents"):
+        prepared = prepare(two_sources(holdout=holdout))
+    lines = [json.loads(line)["id"] for line in (prepared.directory / "broken.jsonl").read_text().splitlines()]
+    assert [Path(line.partition("#")[0]).name for line in lines] == ["web.jsonl", "held.jsonl", "held.jsonl"]
+    assert sum(prepared.funnel.broken.values()) == 3
+
+
+def test_the_funnel_has_the_name_of_the_spec_that_asks(make_spec: MakeSpec) -> None:
+    first, second = prepare(make_spec()), prepare(make_spec(name="another"))
+    assert first.directory == second.directory and (first.funnel.name, second.funnel.name) == ("data", "another")
 
 
 def test_a_held_out_source_is_the_same_for_every_cleaning(two_sources: MakeSpec, tmp_path: Path) -> None:
