@@ -168,7 +168,7 @@ def load_resolution(directory: Path) -> Resolution:
 
 
 def audited(made: Deduplicator, texts: Sequence[str]) -> Audit | None:
-    """These texts, deduplicated by themselves, held against exact Jaccard similarity; None where the deduplicator estimates none, or of no text."""
+    """These texts, deduplicated by themselves, held against exact Jaccard similarity; None of no text, or where none is estimated."""
     if not texts:
         return None
     rows = made.sketch([Document(str(number), text) for number, text in enumerate(texts)])

@@ -126,7 +126,7 @@ class Reading:
             raise UserError(f"source {self.name or self.source.type}: {told}; mend it, or leave --strict out to set such records aside")
         part.broken[record.reason] += 1
         part.read.drop(READ, self._shown(record), Drop(record.reason), "broken")
-        part.first = part.first or told
+        part.first = part.first or _whole(told)
         raw = base64.b64encode(record.raw[:FIRST_BYTES]).decode()
         lines.append(json.dumps({"id": record.id, "reason": record.reason, "detail": record.detail, "raw": raw}) + "\n")
 
@@ -139,9 +139,10 @@ def encodable(document: Document) -> Document:
     """Half a UTF-16 pair, which no file can hold, becomes U+FFFD."""
     try:
         document.text.encode()
-        document.id.encode()
+        f"{document.id}{document.source}{document.licence}".encode()
     except UnicodeEncodeError:
-        return replace(document, id=_whole(document.id), text=_whole(document.text))
+        parts = {name: _whole(getattr(document, name)) for name in ("id", "text", "source", "licence")}
+        return replace(document, **parts)
     return document
 
 

@@ -264,3 +264,19 @@ def test_what_a_source_skips_is_counted_and_nothing_that_strict_stops_at(folder:
     spec = load_spec({"name": "code", "tokenizer": "bytes", "model": model, "data": data, "train": {"steps": 1}})
     with pytest.raises(UserError, match=r"yields no text: left out were 40 \(has another licence\)"):
         prepare(spec, workers=1)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.uname().sysname == "Darwin", reason="this system has no such names of files")
+def test_half_pairs_of_utf_16_are_written_wherever_they_stand(folder: Path) -> None:
+    lines = [f'{{"text": "line {number}", "licence": "a \\ud800", "id": "\\ud800"}}\n'.encode() for number in range(60)]
+    # A name that is no UTF-8 comes from the system as such halves.
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jsonl")).write_bytes(b"".join([b'{"text": "cut in ha\n', *lines]))
+    columns = {"licence_column": "licence", "id_column": "id", "meta": ["licence"]}
+    source = {"type": "jsonl", "paths": [str(folder / "*.jsonl")], **columns}
+    data = {"source": source, "cache": str(folder / "cache"), "validation": 0.3}
+    model = {"d_model": 32, "n_layers": 1, "max_seq_len": 64}
+    spec = load_spec({"name": "halves", "tokenizer": "bytes", "model": model, "data": data, "train": {"steps": 1}})
+    with pytest.warns(UserWarning, match="1 records were no documents"):
+        prepared = prepare(spec, workers=1)
+    assert prepared.train.n_documents + prepared.validation.n_documents == 60
+    assert {document.licence for document in prepared.validation_documents()} == {"a \ufffd"}
