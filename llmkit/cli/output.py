@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ import typer
 from rich.console import Console
 
 from llmkit.core.errors import UserError
+from llmkit.core.finite import finite
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
 Set = Annotated[
@@ -30,7 +30,7 @@ result = Console(highlight=False)
 
 def print_json(document: Any) -> None:
     """The one JSON document. JSON has no NaN and no infinity: what has no value is null."""
-    sys.stdout.write(json.dumps(_finite(document), ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(finite(document), ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
@@ -60,16 +60,6 @@ def quantity(number: float) -> str:
     while number >= 999.5 and len(prefixes) > 1:
         number, prefixes = number / 1000, prefixes[1:]
     return f"{number:.3g} {prefixes[0]}"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def run_app(app: typer.Typer) -> None:

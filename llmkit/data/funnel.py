@@ -9,22 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from llmkit.core.errors import UserError
+from llmkit.core.finite import finite
 from llmkit.data.durable import told, write_whole
 
 FUNNEL = "funnel.json"
 CLEANED = ("read", "extract", "filters", "deduplicators")
 """The first words of the stages that decide which documents are kept."""
-
-
-def _finite(value: object) -> object:
-    """JSON has no NaN and no infinity: what has no value is null, at any depth."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _without_gaps(values: object) -> object:
@@ -39,9 +29,9 @@ def _encodable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-Number = Annotated[float | None, BeforeValidator(_finite)]
+Number = Annotated[float | None, BeforeValidator(finite)]
 Numbers = Annotated[list[float], BeforeValidator(_without_gaps)]
-Figures = Annotated[dict[str, object], BeforeValidator(_finite)]
+Figures = Annotated[dict[str, object], BeforeValidator(finite)]
 Text = Annotated[str, AfterValidator(_encodable)]
 
 Removal = Literal["dropped", "rewritten", "broken"]
