@@ -55,11 +55,19 @@ class Code(Files):
 
     def find(self) -> list[Path]:
         """Everything that is counted: the source files, and the folders that are not entered."""
-        found = [path for given in self.params.paths for path in self._below(_directory(given))]
+        # By the folder's own name: of two directories that are given, one may lie in the other.
+        found: dict[Path, Path] = {}
+        for path in (path for given in self.params.paths for path in self._below(_directory(given))):
+            found.setdefault(_own(path.parent) / path.name, path)
         if not found:
             kinds = " ".join(self.params.extensions)
             raise UserError(f"code source: no file in {', '.join(map(repr, self.params.paths))} ends in one of extensions ({kinds})")
-        return found
+        return list(found.values())
+
+    def decisive(self) -> list[Path]:
+        """The licence files too, by which others are taken or not."""
+        folders = {folder for path in self.files for folder in self._up(_own(path.parent))}
+        return [*self.files, *(file for folder in sorted(folders) for file in _licence_files(folder))]
 
     def read(self, path: Path) -> Records:
         if path.is_symlink():
@@ -89,7 +97,7 @@ class Code(Files):
             text = text_of(piece)
         except Unreadable as error:
             return broken(str(path), error, piece.data)
-        licence = licences.of_header(text[:HEADER]) or self._licence_above(path.parent) or self.params.licence
+        licence = licences.of_header(text[:HEADER]) or self._licence_above(_own(path.parent)) or self.params.licence
         unwanted = self._refused(licence) or (None if self.params.generated else _machine_made(path, text))
         if unwanted is not None:
             return Skipped(str(path), *unwanted, piece.data[:RAW])
@@ -107,11 +115,21 @@ class Code(Files):
     def _licence_above(self, folder: Path) -> str:
         """What the nearest licence files say, up to the directories that were given."""
         if folder not in self._licences:
-            texts = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder.iterdir()) if _is_licence(file)]
+            texts = [file.read_text(encoding="utf-8", errors="replace") for file in _licence_files(folder)]
             said = licences.of_texts(texts) or ("unknown" if texts else "")
             top = folder in self._roots
             self._licences[folder] = said if said or top else self._licence_above(folder.parent)
         return self._licences[folder]
+
+    def _up(self, folder: Path) -> Iterator[Path]:
+        """It, and those above it up to the directory that was given."""
+        yield folder
+        while folder not in self._roots:
+            folder = folder.parent
+            yield folder
+
+    def _status(self, path: Path) -> os.stat_result:
+        return path.stat() if os.path.isfile(path) else path.lstat()
 
     @cached_property
     def _licences(self) -> dict[Path, str]:
@@ -119,7 +137,9 @@ class Code(Files):
 
     @cached_property
     def _roots(self) -> frozenset[Path]:
-        return frozenset(_directory(given) for given in self.params.paths)
+        """The directories that were given and do not lie in another of them."""
+        given = {_own(_directory(one)) for one in self.params.paths}
+        return frozenset(one for one in given if given.isdisjoint(one.parents))
 
 
 def _directory(given: str) -> Path:
@@ -127,6 +147,15 @@ def _directory(given: str) -> Path:
     if not path.is_dir():
         raise UserError(f"code source: {given!r} is no directory, looked up from {str(Path.cwd())!r}")
     return path
+
+
+def _own(folder: Path) -> Path:
+    """Its name that is the same by whatever way one comes to it."""
+    return Path(os.path.realpath(folder))
+
+
+def _licence_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.iterdir()) if _is_licence(file)]
 
 
 def _refuse(error: OSError) -> None:

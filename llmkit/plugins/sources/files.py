@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
@@ -60,12 +61,27 @@ class Files(Source):
 
     def shards(self) -> int:
         """As many as there are files; fewer where they are small."""
-        size = sum(path.stat().st_size for path in self.files)
+        size = sum(self.status(path).st_size for path in self.files)
         return max(1, min(len(self.files), -(-size // SHARD)))
 
     def fingerprint(self) -> str:
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
+        # With the whole path: one cache serves many directories, in which other files may have the same name, size and time.
+        files = [(os.path.abspath(path), status.st_size, status.st_mtime_ns) for path in self.decisive() for status in [self.status(path)]]
         return hashlib.sha256(repr((self.params, files, self.package and installed(self.package))).encode()).hexdigest()[:16]
+
+    def decisive(self) -> list[Path]:
+        """The files that decide what the documents are."""
+        return self.files
+
+    def status(self, path: Path) -> os.stat_result:
+        """Its size and its time."""
+        try:
+            return self._status(path)
+        except OSError as error:
+            raise UserError(f"{self.called} source: cannot read {str(path)!r}: {error.strerror or error}") from error
+
+    def _status(self, path: Path) -> os.stat_result:
+        return path.stat()
 
     def _records(self, path: Path) -> Records:
         try:

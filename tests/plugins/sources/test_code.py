@@ -110,3 +110,30 @@ def test_directories_are_refused_where_there_is_nothing(tree: Path) -> None:
         read(tree / "main.py")
     with pytest.raises(UserError, match=r"no file in .* ends in one of extensions \(\.f90\)"):
         read(tree / "sub", extensions=[".f90"])
+
+
+def test_a_directory_in_another_that_is_given_is_read_once(tree: Path) -> None:
+    alone = list(Code(CodeParams(paths=[str(tree)])).documents(0, 1))
+    (tree.parent / "way").symlink_to(tree / "sub")
+    for paths in ([tree, tree / "sub"], [tree / "sub", tree], [tree, tree], [tree, tree.parent / "way"], [tree, tree / "sub" / ".."]):
+        found = list(Code(CodeParams(paths=[str(path) for path in paths])).documents(0, 1))
+        assert sorted(found, key=lambda one: one.id) == sorted(alone, key=lambda one: one.id)
+
+
+def test_another_licence_makes_another_fingerprint(tree: Path) -> None:
+    def fingerprint() -> str:
+        return Code(CodeParams(paths=[str(tree / "sub"), str(tree)])).fingerprint()
+
+    first = fingerprint()
+    assert first == fingerprint()
+    (tree / "LICENSE").write_text(GPL)
+    second = fingerprint()
+    (tree / "sub" / "COPYING").write_text(MIT)
+    assert len({first, second, fingerprint()}) == 3
+
+
+def test_a_link_that_leads_nowhere_is_left_out_as_any(tree: Path) -> None:
+    (tree / ".#main.py").symlink_to("nobody@nowhere.py")
+    source = Code(CodeParams(paths=[str(tree)]))
+    assert source.shards() == 1 and source.fingerprint()
+    assert Skipped(str(tree / ".#main.py"), "is a link") in list(source.documents(0, 1))
