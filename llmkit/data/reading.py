@@ -141,8 +141,13 @@ def encodable(document: Document) -> Document:
         document.text.encode()
         f"{document.id}{document.source}{document.licence}".encode()
     except UnicodeEncodeError:
-        parts = {name: _whole(getattr(document, name)) for name in ("id", "text", "source", "licence")}
-        return replace(document, **parts)
+        return replace(
+            document,
+            id=_whole(document.id),
+            text=_whole(document.text),
+            source=_whole(document.source),
+            licence=_whole(document.licence),
+        )
     return document
 
 
