@@ -7,6 +7,7 @@ earlier one is looked at.
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ class Cleaned:
     def cleaned(self) -> list[Documents]:
         """What the filters leave of each source."""
         return [
-            self._cleaned(name, self._read(name, chosen, self._own_name(name), self.described(name)))
+            self._cleaned(name, self._read(name, chosen, self._own_name(name), self._read_keys[name], self.described(name)))
             for name, chosen in self._sources.items()
         ]
 
@@ -145,7 +146,7 @@ class Cleaned:
         holdout = self.spec.data.holdout
         if holdout is None:
             return None
-        read = self._read(HELD_OUT, holdout, HELD_OUT, "data.holdout")
+        read = self._read(HELD_OUT, holdout, HELD_OUT, self._held_out_read_key, "data.holdout")
         return self._clean(read, self._held_out_key, ()) if read.pages else read
 
     @property
@@ -189,11 +190,15 @@ class Cleaned:
         return {name: self._read_key(self._own_name(name), chosen) for name, chosen in self._sources.items()}
 
     @cached_property
-    def _held_out_key(self) -> str:
+    def _held_out_read_key(self) -> str:
         holdout = self.spec.data.holdout
         if holdout is None:
             raise ValueError("nothing is held out by a source")
-        return self._cleaned_key(self._read_key(HELD_OUT, holdout), {})
+        return self._read_key(HELD_OUT, holdout)
+
+    @cached_property
+    def _held_out_key(self) -> str:
+        return self._cleaned_key(self._held_out_read_key, {})
 
     @cached_property
     def _cleaned_keys(self) -> dict[str, str]:
@@ -223,10 +228,18 @@ class Cleaned:
 
     # The stages.
 
-    def _read(self, name: str, chosen: Chosen, own: str | None, what: str) -> Documents:
+    def _read(self, name: str, chosen: Chosen, own: str | None, key: str, what: str) -> Documents:
         source: Source = chosen.make()
         job = Reading(chosen, own, source.shards(), self.strict)
-        place = self._staged("read", self._read_key(own, chosen), "reading", job, lambda draft: job.tasks)
+
+        def make(draft: Path) -> None:
+            self.engine.run(job, draft, job.tasks, lambda done, total: self.progress("reading", done, total))
+            if self._read_key(own, chosen) != key:
+                # Of what was changed, files may be twice in it or not at all.
+                shutil.rmtree(draft, ignore_errors=True)
+                raise UserError(f"{what} was changed while it was read; run the same command again once nothing writes to it")
+
+        place = self.cache.entry("read", key, make, resumed=True)
         parts = [part for task in job.tasks for part in _load(ReadAccount, task.account(place)).parts]
         broken = Counter[str]()
         for part in parts:
@@ -269,7 +282,11 @@ class Cleaned:
             min(1.0, 1.2 * MEASURED / read.tally.documents),
         )
         tasks = [Task(index, shard.bytes) for index, shard in enumerate(read.shards)]
-        place = self._staged("cleaned", key, "cleaning", job, lambda draft: tasks)
+
+        def make(draft: Path) -> None:
+            self.engine.run(job, draft, tasks, lambda done, total: self.progress("cleaning", done, total))
+
+        place = self.cache.entry("cleaned", key, make, resumed=True)
         accounts = [_load(ShardAccount, task.account(place)) for task in tasks]
         names = [*([EXTRACT] if read.pages else []), *(one.stage for one in filters)]
         lengths = Counter[int]()
@@ -324,12 +341,6 @@ class Cleaned:
         found = deduplicating.audited(made, deduplicating.sampled_texts(made, input, sketches, AUDITED))
         if found is not None:
             (draft / AUDIT).write_text(found.model_dump_json() + "\n", encoding="utf-8")
-
-    def _staged(self, shelf: str, key: str, words: str, job: Job, tasks: Callable[[Path], Sequence[Task]]) -> Path:
-        def make(draft: Path) -> None:
-            self.engine.run(job, draft, tasks(draft), lambda done, total: self.progress(words, done, total))
-
-        return self.cache.entry(shelf, key, make, resumed=True)
 
     def _held_out_documents(self) -> Iterator[Document]:
         if self.held_out is not None:

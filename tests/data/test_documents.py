@@ -193,6 +193,31 @@ def test_what_is_broken_in_the_held_out_source_is_told_as_well(two_sources: Make
     assert sum(prepared.funnel.broken.values()) == 3
 
 
+@pytest.mark.parametrize("which", ["source", "holdout"])
+def test_a_source_that_changes_while_it_is_read_is_told_and_nothing_of_it_is_kept(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    for name in "bc":
+        (tmp_path / f"{name}.txt").write_text("".join(f"{name} {number}\n" for number in range(100)))
+    other = tmp_path / "a.txt"
+    source = {"type": "text", "paths": [str(tmp_path / "?.txt")], "split": "line"}
+    run = Workers.run
+
+    def meanwhile(self: Workers, job: Any, *rest: Any) -> None:
+        if not other.exists() and getattr(job, "source", None) is not None and job.source.params.paths == source["paths"]:
+            other.write_text("".join(f"a {number}\n" for number in range(100)))
+        run(self, job, *rest)
+
+    monkeypatch.setattr(Workers, "run", meanwhile)
+    spec = make_spec(data={which: source})
+    with pytest.raises(UserError, match=rf"data\.{which}.* was changed while it was read"):
+        prepare(spec)
+    assert not [path for path in (tmp_path / "cache/read").iterdir() if path.name.endswith(".part")]
+    prepared = prepare(spec)
+    found = prepared.validation_documents() if which == "holdout" else (document for _, document in split_documents(spec))
+    assert sorted(document.text for document in found) == sorted(f"{name} {number}" for name in "abc" for number in range(100))
+
+
 def test_the_funnel_has_the_name_of_the_spec_that_asks(make_spec: MakeSpec) -> None:
     first, second = prepare(make_spec()), prepare(make_spec(name="another"))
     assert first.directory == second.directory and (first.funnel.name, second.funnel.name) == ("data", "another")
