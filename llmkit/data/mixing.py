@@ -90,7 +90,8 @@ def block_counts(proportions: Sequence[float]) -> list[int]:
     """
     total = sum(proportions)
     parts = [one / total for one in proportions]
-    needed = min(max(SHORTEST, round(FEWEST / min(parts))), LONGEST)
+    # The longest first: of a part that is next to nothing the quotient is infinite.
+    needed = max(SHORTEST, round(min(FEWEST / min(parts), LONGEST)))
     lengths = range(needed, 2 * needed, needed // SHORTEST)
     return min((_rounded(parts, length) for length in lengths), key=lambda counts: _distance(parts, counts))
 

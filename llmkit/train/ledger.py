@@ -86,9 +86,23 @@ def _tokens(root: Path, cache: str) -> Path:
     manifest = root / "manifest.json"
     checksum = json.loads(manifest.read_text())["fingerprints"]["training_tokens"] if manifest.is_file() else None
     for record in sorted((Path(cache).expanduser() / "tokens").glob("*/train.json")):
-        if json.loads(record.read_text())["sha256"] == checksum:
+        if _is_whole(record.parent) and _is_of(record, checksum):
             return record.parent
     return _made_again(root, checksum)
+
+
+def _is_whole(directory: Path) -> bool:
+    """Whether nothing is still to be written there, or left by a process that died."""
+    return directory.suffix != ".part"
+
+
+def _is_of(record: Path, checksum: str | None) -> bool:
+    """Whether these tokens are those; what an earlier llmkit wrote was one file, in which passages lie elsewhere."""
+    try:
+        manifest = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "shards" in manifest and manifest["sha256"] == checksum
 
 
 def _made_again(root: Path, checksum: str | None) -> Path:

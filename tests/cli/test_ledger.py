@@ -90,6 +90,22 @@ def test_tokens_that_are_gone_are_made_again_and_others_are_never_taken_for_them
         read_step(str(copy / "run"), 1)
 
 
+def test_only_whole_tokens_that_this_llmkit_reads_are_looked_at(root, tmp_path):
+    expected = read_step(str(root / "run"), 1)
+    copy = shutil.copytree(root, tmp_path / "copy")
+    (place,) = (copy / "cache/tokens").iterdir()
+    manifest = json.loads((place / "train.json").read_text())
+    earlier = {key: value for key, value in manifest.items() if key not in ("shards", "sources")} | {"format": 1}
+    # Before the whole ones, in the order in which they are looked at.
+    for name, written in {"0" * 24: json.dumps(earlier), "0" * 23 + "1.part": json.dumps(manifest), "0" * 23 + "2": '{"for'}.items():
+        (copy / "cache/tokens" / name).mkdir()
+        (copy / "cache/tokens" / name / "train.json").write_text(written)
+    spec = copy / "run" / "spec.yaml"
+    spec.write_text(spec.read_text().replace(str(root / "cache"), str(copy / "cache")))
+    found = read_step(str(copy / "run"), 1)
+    assert found.sequences == expected.sequences
+
+
 def test_a_run_is_asked_without_importing_anything_heavy(root):
     probe = (
         "import sys; from llmkit.train.ledger import read_step; read_step(sys.argv[1], 1); "

@@ -124,7 +124,7 @@ def test_no_rounding_by_another_rule_with_this_block_is_nearer(parts: list[float
 def test_a_rare_source_is_in_every_block() -> None:
     counts = block_counts([1.0, 1e-3])
     assert counts[1] / sum(counts) == pytest.approx(1e-3 / 1.001, rel=1e-3)
-    assert block_counts([1.0, 1e-9])[1] == 1
+    assert block_counts([1.0, 1e-9])[1] == block_counts([1.0, 1e-320])[1] == 1
 
 
 @given(lost=st.floats(-1e-15, 1e-15), parts=weights)
