@@ -451,7 +451,7 @@ class Batching(Utf8):
         return [self.encode(text) for text in texts]
 
 
-class Hasty(Utf8):
+class Abridging(Utf8):
     def encode_arrays(self, texts: Sequence[str]) -> list[Any]:
         return [ids[:1000] for ids in super().encode_arrays(texts)]
 
@@ -466,6 +466,18 @@ class Forgetful(Utf8):
     @classmethod
     def load(cls, params: Any, directory: Path) -> Any:
         return cls.train(BytesParams(special_tokens=["<|other|>"]), ())
+
+
+class Wordless(Utf8):
+    @classmethod
+    def load(cls, params: Any, directory: Path) -> Any:
+        return super().load(params.model_copy(update={"chat_template": None}), directory)
+
+
+class Speechless(Utf8):
+    @property
+    def chat_template(self) -> str | None:
+        return None
 
 
 class Undeclared(Utf8):
@@ -492,9 +504,11 @@ class Restless(Utf8):
         (Tidy, "text_survives_the_round_trip", "' ' comes back as ''"),
         (Greeting, "nothing_is_added_at_the_ends", "encode('', specials=False)"),
         (Batching, "a_batch_is_its_texts_one_by_one", "'<|endoftext|>' in a batch has other ids"),
-        (Hasty, "a_batch_is_its_texts_one_by_one", "encode_arrays gives other ids"),
+        (Abridging, "a_batch_is_its_texts_one_by_one", "encode_arrays gives other ids"),
         (ByteSpans, "spans_cover_the_text", "naïve"),
         (Forgetful, "saved_and_loaded_gives_the_same_ids", "special_tokens"),
+        (Wordless, "a_chat_template_survives_saving_and_loading", "saved and loaded once, chat_template is None"),
+        (Speechless, "a_chat_template_survives_saving_and_loading", "the tokenizer has none"),
         (Undeclared, "ids_are_below_the_vocabulary_size", "declare"),
         (Boundless, "ids_are_below_the_vocabulary_size", "vocab_size is 200"),
         (Restless, "training_is_a_function_of_the_text", "different fingerprints"),

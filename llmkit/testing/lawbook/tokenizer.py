@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from llmkit.core.component import Params
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.testing.law import Law, LawBroken
 from llmkit.testing.subject import Subject
@@ -33,6 +34,16 @@ TEXTS = [*NASTY, "the quick brown fox jumps over the lazy dog, again and again a
 """What a tokenizer that learns learns from."""
 
 MUCH = "many words, and " * 10_000
+
+
+TEMPLATE = """\
+{{ bos_token }}{% for message in messages %}{{ message.role }}: „{{ message.content | trim }}“{{ eos_token }}
+{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"""
+SAID = (
+    {"role": "user", "content": " naïve <|endoftext|>, you said?\n"},
+    {"role": "assistant", "content": "\U0001f999 {{ bos_token }} 12345"},
+)
+"""What a template would not have, if it were read as a template, and what makes no token of its own."""
 
 
 def text_survives_the_round_trip(subject: Subject) -> None:
@@ -140,10 +151,41 @@ def saved_and_loaded_gives_the_same_ids(subject: Subject) -> None:
         raise LawBroken("after loading, the fingerprint is another, so prepared tokens would never be found again")
 
 
+def a_chat_template_survives_saving_and_loading(subject: Subject) -> None:
+    """Where the parameters take a `chat_template`: what `save` wrote, `load` reads with the same template, and a conversation has the same
+    text and ids, after the first time and after the second."""
+    params = _with_template(subject.params)
+    if params is None:
+        return
+    tokenizer: Tokenizer = subject.component.resolve().train(params, TEXTS)
+    if tokenizer.chat_template is None:
+        raise LawBroken(f"its parameters say chat_template: {TEMPLATE!r}, and the tokenizer has none")
+    loaded = tokenizer
+    for time in ("once", "twice"):
+        with tempfile.TemporaryDirectory() as directory:
+            loaded.save(Path(directory))
+            loaded = type(tokenizer).load(params, Path(directory))
+        for name in ("chat_template", "roles", "end_of_turn", "stop_ids"):
+            if getattr(loaded, name) != getattr(tokenizer, name):
+                raise LawBroken(f"saved and loaded {time}, {name} is {getattr(loaded, name)!r}, not {getattr(tokenizer, name)!r}")
+        for prompt in (False, True):
+            if loaded.apply_chat(SAID, add_generation_prompt=prompt) != tokenizer.apply_chat(SAID, add_generation_prompt=prompt):
+                raise LawBroken(f"saved and loaded {time}, a conversation is written otherwise")
+            if loaded.encode_chat(SAID, add_generation_prompt=prompt) != tokenizer.encode_chat(SAID, add_generation_prompt=prompt):
+                raise LawBroken(f"saved and loaded {time}, a conversation has other ids")
+
+
 def training_is_a_function_of_the_text(subject: Subject) -> None:
     """Trained twice on the same text, a tokenizer is the same."""
     if _trained(subject).fingerprint() != _trained(subject).fingerprint():
         raise LawBroken("two tokenizers trained on the same text have different fingerprints")
+
+
+def _with_template(params: Params) -> Params | None:
+    """The parameters with a chat template of the law's own; None where they take none."""
+    if "chat_template" not in type(params).model_fields:
+        return None
+    return type(params).model_validate({**params.model_dump(), "chat_template": TEMPLATE})
 
 
 def _trained(subject: Subject) -> Tokenizer:
@@ -166,5 +208,6 @@ LAWS = (
     Law(spans_cover_the_text),
     Law(ids_are_below_the_vocabulary_size),
     Law(saved_and_loaded_gives_the_same_ids),
+    Law(a_chat_template_survives_saving_and_loading),
     Law(training_is_a_function_of_the_text),
 )
