@@ -32,9 +32,11 @@ class UnitParams(Params):
 class MinHashParams(Params):
     """Parameters of `minhash`: FineWeb's unless given (arXiv 2406.17557, section 3.4)."""
 
-    words: PositiveInt = Field(5, description="words of a shingle: documents are compared by the runs of so many words that they share")
-    bands: PositiveInt = Field(14, description="bands of the signature: documents that agree on a whole band are candidates")
-    rows: PositiveInt = Field(8, description="permutations in a band: more find fewer candidates of low similarity")
+    words: int = Field(
+        5, ge=1, le=100, description="words of a shingle: documents are compared by the runs of so many words that they share"
+    )
+    bands: int = Field(14, ge=1, le=1000, description="bands of the signature: documents that agree on a whole band are candidates")
+    rows: int = Field(8, ge=1, le=100, description="permutations in a band: more find fewer candidates of low similarity")
     threshold: float | None = Field(
         0.75,
         ge=0,

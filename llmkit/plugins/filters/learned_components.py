@@ -47,7 +47,9 @@ class QualityParams(FilterParams):
     characters: NonNegativeInt = Field(4, le=8, description="runs of 1 up to so many bytes are features; 0 for none")
     words: NonNegativeInt = Field(2, le=5, description="runs of 1 up to so many words are features; 0 for none", examples=[1])
     bits: int = Field(18, ge=8, le=24, description="features are hashed into 2 to this power of weights")
-    c: float = Field(10.0, gt=0, description="inverse strength of the penalty on the weights' squares, as scikit-learn counts it")
+    c: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="inverse strength of the penalty on the weights' squares, as scikit-learn counts it"
+    )
     folds: int = Field(5, ge=2, description="parts of the examples that are held out in turn, to calibrate and to report")
     read: PositiveInt = Field(50_000, description="characters of a document that are looked at: its first ones")
     seed: NonNegativeInt = Field(0, description="which example is in which fold")
@@ -91,7 +93,8 @@ class DecontaminateParams(FilterParams):
     shortest: int = Field(
         20,
         ge=8,
-        description="letters and digits that a run must have: one with fewer grows by further words, an item with fewer is not looked for",
+        description="letters and digits that a run must have, counted in bytes of UTF-8 (a Chinese character is three): one with fewer "
+        "grows by further words, an item with fewer is not looked for",
     )
     common: PositiveInt | None = Field(
         10,

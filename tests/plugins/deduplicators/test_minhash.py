@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from resolving import resolved
 
 from llmkit.core.interfaces.source import Document
@@ -184,3 +185,9 @@ def test_a_sketch_among_many_is_that_of_the_document_alone(texts: list[str]) -> 
     together = deduplicator.sketch([Document("", text) for text in texts])
     for text, row in zip(texts, together, strict=True):
         assert row.tolist() == deduplicator.sketch([Document("", text)])[0].tolist()
+
+
+@pytest.mark.parametrize("given", [{"words": 100_000}, {"bands": 10**9}, {"rows": 10**6}, {"words": 0}])
+def test_numbers_that_would_take_days_or_all_memory_are_refused(given: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(given))):
+        MinHashParams.model_validate(given)
