@@ -16,6 +16,9 @@ from llmkit.plugins.sources.files import Files, Records, broken
 ROWS = 64
 """Rows that are decoded at once: what is held grows with the longest texts of a file, not with its row groups."""
 
+UNREADABLE = (ValueError, OverflowError, KeyError)
+"""What becomes of a value that Python has none for: a text that is no UTF-8, a year above 9999, a time zone that nobody knows."""
+
 
 class Parquet(Files):
     """A record a row, read in batches, and only the columns that are asked for.
@@ -78,8 +81,8 @@ class Parquet(Files):
 def _rows(batch: Any) -> Iterator[dict[str, Any] | Unreadable]:
     try:
         yield from batch.to_pylist()
-    except UnicodeDecodeError:
-        # One of them is no UTF-8, which a writer should have refused: each by itself, to find which.
+    except UNREADABLE:
+        # One of them is no UTF-8, which a writer should have refused, or a date beyond all years: each by itself, to find which.
         for index in range(batch.num_rows):
             yield _row(batch.slice(index, 1))
 
@@ -89,4 +92,6 @@ def _row(one: Any) -> dict[str, Any] | Unreadable:
         row: dict[str, Any] = one.to_pylist()[0]
     except UnicodeDecodeError as error:
         return Unreadable("is no UTF-8", f"byte 0x{error.object[error.start]:02x} at {error.start} of a column")
+    except UNREADABLE as error:
+        return Unreadable("holds a value that cannot be read", str(error))
     return row

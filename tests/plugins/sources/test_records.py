@@ -130,6 +130,14 @@ def test_a_value_that_json_does_not_hold_is_kept_as_it_is_written(tmp_path: Path
     assert documents(parquet(tmp_path / "x", meta=["day", "part"]))[0].meta == {"day": "2020-01-02", "part": "nan"}
 
 
+def test_a_value_that_python_has_none_for_sets_its_row_aside(tmp_path: Path) -> None:
+    days = pyarrow.array([1, 10**8, 2], pyarrow.date32())
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "b", "c"], "day": days}), tmp_path / "x")
+    found = list(parquet(tmp_path / "x", meta=["day"]).documents(0, 1))
+    assert [one.text for one in found if isinstance(one, Document)] == ["a", "c"]
+    assert isinstance(found[1], Broken) and found[1].reason == "holds a value that cannot be read" and found[1].id.endswith("x#1")
+
+
 def test_a_damaged_row_group_is_set_aside_and_the_next_is_read(tmp_path: Path) -> None:
     table = pyarrow.table({"text": [f"{number} " + "x" * 2000 for number in range(30)]})
     pyarrow.parquet.write_table(
