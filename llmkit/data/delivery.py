@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from llmkit.data.cache import flush
 from llmkit.data.durable import copy_whole, draft_of, told, write_whole
 from llmkit.data.funnel import FUNNEL, write_funnel
 from llmkit.data.prepare import BROKEN, Prepared
+
+try:
+    import fcntl
+except ImportError:  # only Unix has it
+    fcntl = None  # type: ignore[assignment]
 
 PREPARED = "prepared.json"
 """What `data prepare --json` prints. It is written last: where it lies, the directory is whole."""
@@ -34,17 +41,35 @@ def deliver(prepared: Prepared, directory: Path) -> dict[str, Any]:
     """
     with told(f"prepared data in {str(directory)!r}", "what is prepared is kept in data.cache", "choose another directory with --out"):
         directory.mkdir(parents=True, exist_ok=True)
-        _begin(directory)
-        for old in _files(directory):
-            old.unlink()
-        for path in _files(prepared.directory):
-            if path.name != FUNNEL:
-                _link(path, directory / path.name)
-        copy_whole(prepared.tokenizer_directory, directory / TOKENIZER, ignore=["seal.json"])
-        document = described(prepared)
-        write_funnel(prepared.funnel, directory)
-        write_whole(directory / PREPARED, json.dumps(document, indent=2) + "\n")
+        # Of two calls at once the second waits: their files would be mixed. Of the directory itself, so that no file is left of it.
+        with _alone(directory):
+            return _filled(prepared, directory)
+
+
+def _filled(prepared: Prepared, directory: Path) -> dict[str, Any]:
+    _begin(directory)
+    for old in _files(directory):
+        old.unlink()
+    for path in _files(prepared.directory):
+        if path.name != FUNNEL:
+            _link(path, directory / path.name)
+    copy_whole(prepared.tokenizer_directory, directory / TOKENIZER, ignore=["seal.json"])
+    document = described(prepared)
+    write_funnel(prepared.funnel, directory)
+    write_whole(directory / PREPARED, json.dumps(document, indent=2) + "\n")
     return document
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def described(prepared: Prepared) -> dict[str, Any]:

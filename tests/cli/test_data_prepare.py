@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ import numpy as np
 import pytest
 
 from llmkit.cli import main
+from llmkit.data.delivery import deliver
+from llmkit.data.funnel import read_funnel
+from llmkit.data.prepare import prepare
+from llmkit.data.tokens import TokenFile
+from llmkit.runtime import load_spec
 
 Told = tuple[int, str, str]
 
@@ -122,6 +128,19 @@ def test_what_it_did_not_write_is_never_taken_away(spec: Path, llmkit: Any) -> N
     Path("out/prepared.json").rename("out/.prepared.json.part")
     assert llmkit("data", "prepare", str(spec), "--out", "out")[0] == 0
     assert Path("out/prepared.json").exists() and not Path("out/.prepared.json.part").exists()
+
+
+def test_two_calls_for_one_directory_leave_what_one_of_them_made(spec: Path, llmkit: Any) -> None:
+    with pytest.warns(UserWarning, match="no documents"):
+        prepared = [prepare(load_spec(str(spec), overrides)) for overrides in ((), ["data.filters.words.min_words=1"])]
+    with ThreadPoolExecutor(8) as threads:
+        told = list(threads.map(lambda number: deliver(prepared[number % 2], Path("out")), range(40)))
+    assert sorted(one["kept"] for one in told) == [369] * 20 + [389] * 20
+    kept = json.loads(Path("out/prepared.json").read_text())["kept"]
+    sides = [TokenFile(Path("out"), name) for name in ("train", "validation")]
+    for side in sides:
+        side.verify()
+    assert sum(side.n_documents for side in sides) == kept == read_funnel(Path("out")).kept.documents
 
 
 def test_a_person_reads_the_funnel_and_what_comes_next(spec: Path, llmkit: Any) -> None:
