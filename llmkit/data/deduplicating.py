@@ -5,6 +5,7 @@ Whatever is kept for all documents at once is a map of a file, but for some numb
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -88,7 +89,7 @@ def resolve(deduplicator: Chosen, sketches: Path, shards: int, directory: Path) 
     lengths, sizes = (_numbers(sketches, shards, name) for name in ("lengths", "sizes"))
     values = directory / "sketches.part"
     _concatenated([_file(sketches, f"{shard:05d}", "sketches") for shard in range(shards)], values)
-    ragged = Ragged(_map(values, "<u8").view(np.uint64), np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
+    ragged = _mapped(values, np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]))
     found: Resolution = deduplicator.make().resolve(ragged, sizes)
     del ragged
     values.unlink()
@@ -272,6 +273,15 @@ def _map(path: Path, dtype: str) -> NDArray[np.int64]:
     if not path.stat().st_size:
         return np.empty(0, dtype)  # an empty file cannot be mapped
     return np.asarray(np.memmap(path, dtype, mode="r"))
+
+
+def _mapped(path: Path, starts: NDArray[np.int64]) -> Ragged:
+    """Rows in a file: memory holds what was read of them until it is released."""
+    if not path.stat().st_size:
+        return Ragged(np.empty(0, np.uint64), starts)
+    with path.open("rb") as file:
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return Ragged(np.frombuffer(pages, "<u8"), starts, lambda: pages.madvise(mmap.MADV_DONTNEED))
 
 
 def _file(directory: Path, name: str, what: str) -> Path:

@@ -17,7 +17,7 @@ from llmkit.core.interfaces.deduplicator import Deduplicator, Ragged, Resolution
 from llmkit.core.interfaces.source import Document
 from llmkit.core.kinds import Kind
 from llmkit.data.accounting import ShardAccount
-from llmkit.data.deduplicating import Cutting, Found, Sketching, resolve
+from llmkit.data.deduplicating import Cutting, Found, Sketching, _mapped, resolve
 from llmkit.data.document_shards import Row, ShardWriter, read_groups
 from llmkit.data.workers import Task
 
@@ -129,3 +129,21 @@ def test_units_that_are_there_already_are_cut_and_what_is_empty_then_goes(tmp_pa
     stages = [account.stages["deduplicators.same"] for account in accounts]
     assert [(one.rewritten, one.removed) for one in stages] == [(1, 0), (0, 0), (1, 1)]
     assert stages[2].reasons == {"blank": 1} and stages[2].before.bytes == 10 and stages[2].after.bytes == 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a mapped file lies in memory")
+def test_rows_of_a_file_that_were_released_lie_in_memory_no_more_and_can_be_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "rows.bin"
+    np.arange(1 << 21, dtype="<u8").tofile(path)
+    rows = _mapped(path, np.array([0, 1 << 20, 1 << 21]))
+    total = int(rows.values.sum())
+    assert _resident(path) > 15_000
+    rows.release()
+    assert _resident(path) < 1_000
+    assert int(rows.values.sum()) == total == sum(int(rows.row(index).sum()) for index in range(2))
+
+
+def _resident(path: Path) -> int:
+    """Kilobytes of a mapped file that lie in this process's memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    return sum(int(next(line for line in lines if line.startswith("Rss:")).split()[1]) for line in lines if line.endswith(str(path)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,16 +14,23 @@ from llmkit.core.interfaces.source import Document
 Words = NDArray[np.uint64]
 
 
+def nothing_to_release() -> None:
+    """What lies in memory stays there."""
+
+
 @dataclass(frozen=True)
 class Ragged:
     """Rows of unequal length: row i is `values[starts[i] : starts[i + 1]]`. Both may be maps of files.
 
-    values  (n,) uint64, the rows one after another
-    starts  (rows + 1,) int64, where each begins
+    values   (n,) uint64, the rows one after another
+    starts   (rows + 1,) int64, where each begins
+    release  lets go of the memory of what was read of a mapped file, which is read again where it is asked for again: to be called now
+             and then by whoever goes through all rows, so that the file does not lie in memory whole
     """
 
     values: Words
     starts: NDArray[np.int64]
+    release: Callable[[], None] = nothing_to_release
 
     def row(self, index: int) -> Words:
         """One of them."""

@@ -87,8 +87,8 @@ class Source:
 
         The shards together are all documents, each once; `documents(0, 1)` is the whole. Memory does not grow with the
         input. It is called again for another pass. A blank document is left out by whoever reads. A record that cannot be
-        read is yielded as `Broken`, one that is left out as `Skipped`, and reading goes on. Raises `UserError` naming the file or the name where there is
-        nothing to go on with: it is missing, or may not be read.
+        read is yielded as `Broken`, one that is left out as `Skipped`, and reading goes on. Raises `UserError` naming the file or
+        the name where there is nothing to go on with: it is missing, or may not be read.
         """
         raise NotImplementedError
 

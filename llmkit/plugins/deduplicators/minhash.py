@@ -18,6 +18,8 @@ AT_ONCE = 1 << 18
 """Characters of the documents that are sketched together."""
 IN_CACHE = 1 << 14
 """Shingles that are permuted together: they and what becomes of them stay in the processor's first caches."""
+ROWS = 1 << 10
+"""Sketches, or pairs of them, that are looked at before their memory is released. With each come its neighbours in the file: 64 KB."""
 NEIGHBOURS = 30
 """In a bucket of more documents, each is compared with so many that follow it. A large bucket is of pages of one template, whose near
 copies share other bands with nobody else: of 6,000 such pages with 1,000 copies, 10, 30 and 100 found 996, 996 and 997."""
@@ -51,15 +53,14 @@ class MinHash(Deduplicator):
         return [row for texts in _together(documents) for row in self._sketch(texts)]
 
     def resolve(self, sketches: Ragged, sizes: NDArray[np.int64]) -> Resolution:
-        starts, values = np.asarray(sketches.starts), np.asarray(sketches.values)
-        keys = values[starts[:-1, None] + np.arange(self.params.bands)]
+        keys = self._keys(sketches)
         clusters = Clusters(len(sketches))
         if self.params.threshold is None:
             for band in keys.T:
                 for left, right in _neighbours(band, 1):
                     clusters.join(left, right)
         else:
-            self._verified(Ragged(values, starts), keys, clusters, self.params.threshold)
+            self._verified(sketches, keys, clusters, self.params.threshold)
         return Resolution(clusters.label if self.params.keep == "first" else clusters.longest(np.asarray(sizes)))
 
     def shingles(self, text: str) -> Words:
@@ -75,6 +76,15 @@ class MinHash(Deduplicator):
         if self.params.threshold is not None and similarity < self.params.threshold:
             return 0.0
         return 1 - (1 - similarity**self.params.rows) ** self.params.bands
+
+    def _keys(self, sketches: Ragged) -> Words:
+        """(documents, bands): what each sketch begins with."""
+        keys = np.empty((len(sketches), self.params.bands), np.uint64)
+        for low in range(0, len(sketches), ROWS):
+            begins = sketches.starts[low : min(low + ROWS, len(sketches)), None]
+            keys[low : low + ROWS] = sketches.values[begins + np.arange(self.params.bands)]
+            sketches.release()
+        return keys
 
     def _sketch(self, texts: list[str]) -> list[Words]:
         found = shingles(texts, self.params.words)
@@ -113,9 +123,12 @@ class MinHash(Deduplicator):
                 self._join_similar(sketches, left[apart], right[apart], clusters, threshold)
 
     def _join_similar(self, sketches: Ragged, left: Indices, right: Indices, clusters: Clusters, threshold: float) -> None:
-        pairs = zip(left.tolist(), right.tolist())
-        similar = np.array([self._similarity(sketches.row(one), sketches.row(other)) >= threshold for one, other in pairs], np.bool_)
-        clusters.join(left[similar], right[similar])
+        for low in range(0, len(left), ROWS):
+            some, others = left[low : low + ROWS], right[low : low + ROWS]
+            pairs = zip(some.tolist(), others.tolist())
+            similar = np.array([self._similarity(sketches.row(one), sketches.row(other)) >= threshold for one, other in pairs], np.bool_)
+            clusters.join(some[similar], others[similar])
+            sketches.release()
 
     def _similarity(self, one: Words, other: Words) -> float:
         """Jaccard similarity by the shingles that were kept, up to the last that both would have kept."""
@@ -194,8 +207,11 @@ def _distinct(sketches: Ragged, keys: Words, clusters: Clusters) -> Indices:
     _, first, which = np.unique(mixed(keys.sum(axis=1)), return_index=True, return_inverse=True)
     earlier = first[which.ravel()]
     left = np.flatnonzero(earlier != np.arange(len(earlier)))
-    equal = np.array([np.array_equal(sketches.row(one), sketches.row(earlier[one])) for one in left.tolist()], np.bool_)
-    clusters.join(left[equal], earlier[left[equal]])
+    for low in range(0, len(left), ROWS):
+        some = left[low : low + ROWS]
+        equal = np.array([np.array_equal(sketches.row(one), sketches.row(earlier[one])) for one in some.tolist()], np.bool_)
+        clusters.join(some[equal], earlier[some[equal]])
+        sketches.release()
     return np.flatnonzero(clusters.label == np.arange(len(earlier)))
 
 

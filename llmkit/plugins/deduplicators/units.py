@@ -39,7 +39,7 @@ class _Units(Deduplicator):
 
     def resolve(self, sketches: Ragged, sizes: NDArray[np.int64]) -> Resolution:
         starts = np.asarray(sketches.starts)
-        gone = _repeated(np.asarray(sketches.values), starts)
+        gone = _repeated(sketches, starts)
         owner = np.searchsorted(starts, gone, side="right") - 1
         cut_starts = np.searchsorted(owner, np.arange(len(sketches) + 1)).astype(np.int64)
         return Resolution(np.arange(len(sketches), dtype=np.int64), Ragged((gone - starts[owner]).astype(np.uint64), cut_starts))
@@ -66,15 +66,16 @@ class Lines(_Units):
     pattern = LINE
 
 
-def _repeated(values: Words, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+def _repeated(sketches: Ragged, starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Positions of the units that an earlier document has, ascending: hashes of one range at a time, so that memory stays bounded."""
-    ranges = 1 << (len(values) // AT_ONCE).bit_length()
-    found = [_repeated_among(values, starts, _in_range(values, part, ranges)) for part in range(ranges)]
+    ranges = 1 << (len(sketches.values) // AT_ONCE).bit_length()
+    found = [_repeated_among(sketches.values, starts, _in_range(sketches, part, ranges)) for part in range(ranges)]
     return np.sort(np.concatenate(found))
 
 
-def _in_range(values: Words, part: int, ranges: int) -> NDArray[np.int64]:
+def _in_range(sketches: Ragged, part: int, ranges: int) -> NDArray[np.int64]:
     """Positions of the hashes whose leading bits are `part`, ascending."""
+    values = sketches.values
     shift = np.uint64(65 - ranges.bit_length())
     found = []
     for start in range(0, len(values), AT_ONCE):
@@ -83,6 +84,7 @@ def _in_range(values: Words, part: int, ranges: int) -> NDArray[np.int64]:
         if ranges > 1:
             chosen &= piece >> shift == np.uint64(part)
         found.append(np.flatnonzero(chosen) + start)
+        sketches.release()
     return np.concatenate([np.zeros(0, np.int64), *found])
 
 

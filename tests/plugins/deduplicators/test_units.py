@@ -73,4 +73,4 @@ def test_units_end_with_a_line_and_are_not_blank_after_the_first(kind: type[Line
 def test_hashes_of_any_value_are_found_in_their_range(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(units, "AT_ONCE", 1)
     values = np.array([1, 2**64 - 1, 2**63, 2**63 - 1, 1, 2**64 - 1, 2**63, 2**63 - 1], np.uint64)
-    assert units._repeated(values, np.array([0, 4, 8])).tolist() == [4, 5, 6, 7]
+    assert units._repeated(Ragged(values, np.array([0, 4, 8])), np.array([0, 4, 8])).tolist() == [4, 5, 6, 7]
