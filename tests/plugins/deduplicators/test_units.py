@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resolving import left, resolved
 
+from llmkit.core.interfaces.deduplicator import Ragged
 from llmkit.plugins.deduplicators import units
 from llmkit.plugins.deduplicators.components import UnitParams
 from llmkit.plugins.deduplicators.units import Lines, Paragraphs
