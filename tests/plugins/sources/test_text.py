@@ -112,3 +112,15 @@ def test_the_fingerprint_follows_the_files_and_the_parameters(folder: Path) -> N
     assert fingerprint() == first != fingerprint(split="line")
     (folder / "b.txt").write_text("second, changed\n")
     assert fingerprint() != first
+
+
+def test_files_of_two_directories_are_two_whatever_they_have_in_common(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As archives leave them: the same name, size and time."""
+    fingerprints = set()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        Path("corpus.txt").write_text(name)
+        os.utime("corpus.txt", ns=(0, 0))
+        fingerprints.add(Text(TextParams(paths=["corpus.txt"])).fingerprint())
+    assert len(fingerprints) == 2
