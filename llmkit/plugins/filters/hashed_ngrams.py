@@ -42,12 +42,12 @@ class HashedNgrams(NamedTuple):
         mixed: Hashes = (hashes ^ (hashes >> np.uint64(32))) * _MIXER
         return (mixed >> np.uint64(64 - self.bits)).astype(np.int64)
 
-    def vector(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def vector(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The buckets that are not empty, ascending, and their values."""
         buckets, counts = np.unique(self.buckets(text), return_counts=True)
-        return buckets, np.sqrt(counts / max(counts.sum(), 1)).astype(np.float32)
+        return buckets.astype(np.int32), np.sqrt(counts / max(counts.sum(), 1)).astype(np.float32)
 
-    def matrix(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    def matrix(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int64]]:
         """Rows of `vector`, as scipy's CSR takes them: values, buckets, and where each row begins."""
         rows = [self.vector(text) for text in texts]
         starts = np.cumsum([0, *(len(buckets) for buckets, _ in rows)])

@@ -36,7 +36,11 @@ class QualityParams(FilterParams):
     extractor: Annotated[Chosen, Slot(Kind.extractor)] | None = Field(
         None, description="what makes text of pages of HTML, where `positive` or `negative` yields them"
     )
-    examples: PositiveInt = Field(50_000, description="documents of each side that are learned from: the first so many")
+    examples: PositiveInt = Field(
+        10_000,
+        description="documents of each side that are learned from: the first so many. Learning holds some 55 bytes for each n-gram that a "
+        "document has, 0.23 MB for 3,000 characters: 5 GB where both sides have so many of that length",
+    )
     threshold: float = Field(0.5, ge=0, le=1, description="probability to be wanted that a document must have")
     keep: float | None = Field(
         None,

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.sparse import csr_matrix
 
-from llmkit import catalog
+from llmkit import catalog, load_spec
 from llmkit.core.errors import UserError
 from llmkit.core.interfaces.filter import Drop
 from llmkit.core.interfaces.source import Document
 from llmkit.core.kinds import Kind
+from llmkit.core.problems import SpecError
 from llmkit.plugins.filters.classifier import Classifier, Fit, auc, judged, learn
 from llmkit.plugins.filters.hashed_ngrams import HashedNgrams
 from llmkit.plugins.filters.quality import Quality
@@ -268,3 +269,15 @@ def test_real_labels_are_told_apart_far_better_than_by_length() -> None:
     by_length = auc(np.array([len(text) for text in texts], float), labels)
     assert figures.auc - 3 * figures.auc_stderr > by_length > 0.8
     assert figures.accuracy > 0.85
+
+
+def test_a_penalty_without_end_is_refused_before_anything_is_learned() -> None:
+    sources = {"positive": {"type": "synthetic", "task": "copying"}, "negative": {"type": "synthetic", "task": "dyck"}}
+    spec = {"name": "x", "model": {"d_model": 8, "n_layers": 1, "max_seq_len": 8}}
+    with pytest.raises(SpecError, match=r"data\.filters\.good\.c\b"):
+        load_spec({**spec, "data": {"source": "pydoc", "filters": {"good": {"type": "quality", "c": math.inf, **sources}}}})
+
+
+def test_an_entry_of_an_example_takes_eight_bytes() -> None:
+    buckets, values = HashedNgrams(4, 2, 18, 1000).vector("some text, and more of the text")
+    assert (buckets.dtype.itemsize, values.dtype.itemsize) == (4, 4)
