@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Regex
 from tokenizers.pre_tokenizers import Split
 
+from llmkit.core.errors import UserError
 from llmkit.core.interfaces.tokenizer import Tokenizer
 from llmkit.data.tokenizer_habits import HARD, Digits, Whitespace, changed, digits_of, whitespace_of
 from llmkit.data.tokenizer_texts import Text
@@ -154,6 +155,8 @@ def compare(
 
     rounds    of the measured speed: in each, every tokenizer encodes and decodes the same text, one after another
     progress  called with what is being done
+
+    `UserError` where a tokenizer makes no token of a text.
     """
     tell = progress or _silent
     words = [[words_of(document) for document in text.documents] for text in texts]
@@ -162,6 +165,9 @@ def compare(
     for name, tokenizer in tokenizers.items():
         tell(f"encoding with {name}")
         counted[name] = [_count(tokenizer, text, found) for text, found in zip(texts, words, strict=True)]
+        silent = next((text.name for text, one in zip(texts, counted[name], strict=True) if not len(one.ids)), None)
+        if silent is not None:
+            raise UserError(f"{name} makes no token of the text {silent!r}; leave either out")
     tell("measuring speed")
     speeds = _speeds(tokenizers, _share(texts), rounds)
     compared = [_compared(name, tokenizers[name], sizes, counted[name], *speeds[name]) for name in tokenizers]

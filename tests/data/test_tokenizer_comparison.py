@@ -257,3 +257,8 @@ def test_a_text_that_ends_within_a_character_is_no_utf8(tmp_path: Path) -> None:
     (tmp_path / "torn.txt").write_bytes("naïve 一".encode()[:-1])
     with pytest.raises(UserError, match="is no UTF-8 text"):
         list(documents_of(places([str(tmp_path / "torn.txt")])[0]))
+
+
+def test_a_tokenizer_that_makes_no_token_of_a_text_is_told() -> None:
+    with pytest.raises(UserError, match="nothing makes no token of the text 'signs'"):
+        compare({"bytes": BYTES, "nothing": Cuts(r"[a-z]+", lossy=True)}, [Text("signs", ["+++"])], rounds=1)
