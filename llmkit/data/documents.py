@@ -369,7 +369,7 @@ def _nothing_left(found: Sequence[Documents]) -> str:
                 reasons.update({f"{stage}: {reason}": count for reason, count in account.reasons.items()})
     told = ", ".join(f"{count:,} by {reason}" for reason, count in reasons.most_common(5))
     total = sum(one.stages[READ].after.documents for one in found)
-    return f"data.filters and data.deduplicators leave none of {total:,} documents ({told}); loosen what removes the most"
+    return f"data.extractor, data.filters and data.deduplicators leave none of {total:,} documents ({told}); loosen what removes the most"
 
 
 def _why_none(read: Documents) -> str:

@@ -122,6 +122,7 @@ class _Preparation:
     def prepared(self) -> Prepared:
         tokenizer, directory = self.tokenizer()
         _check_sizes(self.spec, tokenizer)
+        self._tell_of_one_text()
         facts = {"documents": self.cleaned.key, "held_out": self.cleaned.held_out_key}
         fingerprint = key_of({"format": FORMAT, **facts, "tokenizer": tokenizer.fingerprint(), "eos": tokenizer.eos_id})
         tokens = self.cache.entry("tokens", fingerprint, lambda draft: self._encode(tokenizer, directory, fingerprint, draft), resumed=True)
@@ -211,6 +212,16 @@ class _Preparation:
             f"{sum(summary['broken'].values()):,} records were no documents and were set aside in {str(tokens / BROKEN)!r}: {counts}",
             stacklevel=4,
         )
+
+    def _tell_of_one_text(self) -> None:
+        data = self.spec.data
+        for name, chosen in data.named_sources.items():
+            if data.holdout is not None and plain(chosen) == plain(data.holdout):
+                warnings.warn(
+                    f"data.holdout is {self.cleaned.described(name)} as well: the model is judged on the text that it is trained on; hold "
+                    "out other text, or leave data.holdout out for a part of the source",
+                    stacklevel=4,
+                )
 
     def _check_sides(self, n_train: int, n_validation: int) -> None:
         if n_train and n_validation:

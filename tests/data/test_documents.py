@@ -183,6 +183,18 @@ def test_every_deduplicator_goes_through_nothing(two_sources: MakeSpec, name: st
         prepare(two_sources(filters=filters, deduplicators={"near": name}))
 
 
+@pytest.mark.filterwarnings("ignore:.*were no documents")
+def test_text_that_is_both_trained_on_and_held_out_is_told(two_sources: MakeSpec) -> None:
+    books = two_sources().data.named_sources["books"]
+    with pytest.warns(UserWarning, match=r"data\.holdout is data\.sources\.books as well"):
+        prepare(two_sources(holdout={"type": "jsonl", **books.params.model_dump()}))
+
+
+def test_pages_without_text_are_told_where_there_is_no_filter(make_spec: MakeSpec, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.extractor, .*leave none of 1 documents \(1 by extract: blank\)"):
+        prepare(make_spec("<html><body></body></html>", data={"source": {"type": "html", "paths": [str(tmp_path / "corpus.txt")]}}))
+
+
 def test_what_is_broken_in_the_held_out_source_is_told_as_well(two_sources: MakeSpec, tmp_path: Path) -> None:
     (tmp_path / "held.jsonl").write_text("".join(json.dumps({"text": f"held {n}"}) + "\n" for n in range(30)) + '{"text": "cut\n{}\n')
     holdout = {"type": "jsonl", "paths": [str(tmp_path / "held.jsonl")]}
