@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,9 @@ AT_ONCE = 1 << 18
 IN_CACHE = 1 << 14
 """Shingles that are permuted together: they and what becomes of them stay in the processor's first caches."""
 ROWS = 1 << 10
-"""Sketches, or pairs of them, that are looked at before their memory is released. With each come its neighbours in the file: 64 KB."""
+"""Sketches next to each other that are looked at before their memory is released."""
+PAIRS = 1 << 6
+"""Pairs of sketches from anywhere, likewise: with each comes what lies around it in the file, up to 2 MB."""
 NEIGHBOURS = 30
 """In a bucket of more documents, each is compared with so many that follow it. A large bucket is of pages of one template, whose near
 copies share other bands with nobody else: of 6,000 such pages with 1,000 copies, 10, 30 and 100 found 996, 996 and 997."""
@@ -123,12 +125,8 @@ class MinHash(Deduplicator):
                 self._join_similar(sketches, left[apart], right[apart], clusters, threshold)
 
     def _join_similar(self, sketches: Ragged, left: Indices, right: Indices, clusters: Clusters, threshold: float) -> None:
-        for low in range(0, len(left), ROWS):
-            some, others = left[low : low + ROWS], right[low : low + ROWS]
-            pairs = zip(some.tolist(), others.tolist())
-            similar = np.array([self._similarity(sketches.row(one), sketches.row(other)) >= threshold for one, other in pairs], np.bool_)
-            clusters.join(some[similar], others[similar])
-            sketches.release()
+        similar = _compared(sketches, left, right, lambda one, other: self._similarity(one, other) >= threshold)
+        clusters.join(left[similar], right[similar])
 
     def _similarity(self, one: Words, other: Words) -> float:
         """Jaccard similarity by the shingles that were kept, up to the last that both would have kept."""
@@ -207,12 +205,20 @@ def _distinct(sketches: Ragged, keys: Words, clusters: Clusters) -> Indices:
     _, first, which = np.unique(mixed(keys.sum(axis=1)), return_index=True, return_inverse=True)
     earlier = first[which.ravel()]
     left = np.flatnonzero(earlier != np.arange(len(earlier)))
-    for low in range(0, len(left), ROWS):
-        some = left[low : low + ROWS]
-        equal = np.array([np.array_equal(sketches.row(one), sketches.row(earlier[one])) for one in some.tolist()], np.bool_)
-        clusters.join(some[equal], earlier[some[equal]])
-        sketches.release()
+    equal = _compared(sketches, left, earlier[left], np.array_equal)
+    clusters.join(left[equal], earlier[left[equal]])
     return np.flatnonzero(clusters.label == np.arange(len(earlier)))
+
+
+def _compared(sketches: Ragged, left: Indices, right: Indices, alike: Callable[[Words, Words], bool]) -> NDArray[np.bool_]:
+    """(pairs,) whether the sketches of each pair are alike."""
+    found = np.empty(len(left), np.bool_)
+    for place, (one, other) in enumerate(zip(left.tolist(), right.tolist(), strict=True)):
+        found[place] = alike(sketches.row(one), sketches.row(other))
+        if place % PAIRS == PAIRS - 1:
+            sketches.release()
+    sketches.release()
+    return found
 
 
 def _neighbours(keys: Words, most: int) -> Iterator[tuple[Indices, Indices]]:
