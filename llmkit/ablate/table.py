@@ -215,15 +215,25 @@ def _check_heads(heads: list[str], places: list[Place], problems: list[Problem])
     return not problems
 
 
+CLOSED = "closed"
+
+
 def _places(file: Path, lines: list[str], first: int, end: int, delimiter: str) -> list[Place]:
-    """Where each field of a row begins; a quoted field may hold delimiters and line ends."""
+    """Where each field of a row begins; a quoted field may hold delimiters and line ends.
+
+    As `csv` reads: a quote opens a field at its beginning alone, and one right after a quote that would close it is a character.
+    """
     places = [Place(str(file), first + 1, 1)]
-    quoted = False
+    quoted, before = False, delimiter
     for number, line in enumerate(lines[first:end], first + 1):
         for column, character in enumerate(line, 1):
-            quoted ^= character == '"'
+            if character == '"' and (quoted or before in (delimiter, CLOSED)):
+                before = "" if not quoted else CLOSED
+                quoted = not quoted
+                continue
             if character == delimiter and not quoted:
                 places.append(Place(str(file), number, column + 1))
+            before = character
     return places
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmkit.ablate.table import judge_table, read_table
+from llmkit.ablate.table import _places, judge_table, read_table
 from llmkit.core.errors import UserError
 
 GOOD = "arm,seed,value\nmha,0,3.28\nmha,1,3.29\ngqa,0,3.27\ngqa,1,3.285\n"
@@ -139,3 +141,14 @@ def test_an_unknown_baseline_and_an_arm_alone_are_refused(file: Path) -> None:
     file.write_text("arm,seed,value\nmha,0,1\nmha,1,2\n")
     with pytest.raises(UserError, match="no other arm than 'mha'"):
         judge_table(read_table(file), "mha")
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from(list('m0,"" \n')), min_size=1))
+def test_every_field_of_a_row_has_a_place_wherever_its_quotes_stand(file: Path, text: str) -> None:
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines)
+    first = 0
+    for fields in reader:
+        assert len(_places(file, lines, first, reader.line_num, ",")) == max(len(fields), 1)
+        first = reader.line_num

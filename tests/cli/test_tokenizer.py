@@ -142,7 +142,7 @@ def test_a_picture_is_drawn(llmkit: Any, root: Path, ending: str) -> None:
     ("arguments", "message"),
     [
         (["train", "--text", "nothing.txt"], "--text 'nothing.txt': it does not exist"),
-        (["train", "--text", "one.txt", "--out", "cache"], "--out 'cache' is there already and is left as it is"),
+        (["train", "--text", "one.txt", "--out", "untrained"], "--out 'untrained' is there already and is left as it is"),
         (["train", "--text", "one.txt", "--set", "tokenizer=bytes", "--sample-bytes", "10"], "sample_bytes"),
         (["train", "--text", "one.txt", "--set", "tokenizer.chat_template=chatml"], 'special_tokens: ["<|im_start|>", "<|im_end|>"]'),
         (["compare", "bytes"], "there is nothing to compare on; give --text FILE"),

@@ -152,8 +152,7 @@ def saved_and_loaded_gives_the_same_ids(subject: Subject) -> None:
 
 
 def a_chat_template_survives_saving_and_loading(subject: Subject) -> None:
-    """Where the parameters take a `chat_template`: what `save` wrote, `load` reads with the same template, and a conversation has the same
-    text and ids, after the first time and after the second."""
+    """What is saved with a `chat_template`, where the parameters take one, is loaded with it: a conversation has the same text and ids."""
     params = _with_template(subject.params)
     if params is None:
         return

@@ -108,7 +108,7 @@ def test_no_process_outlives_the_one_that_started_it(tmp_path: Path, number: sig
         from pathlib import Path
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from llmkit.data.workers import Workers
-        from test_workers import TASKS, Squares, silent
+        from test_data_workers import TASKS, Squares, silent
         def stop(number, frame):
             raise KeyboardInterrupt(f"signal {{number}}")
         signal.signal(signal.SIGTERM, stop)
