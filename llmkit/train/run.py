@@ -119,8 +119,12 @@ class RunDirectory:
 
     def append(self, name: str, row: dict[str, Any]) -> None:
         """Add a row to `<name>.jsonl`; it is in the file before this returns. `UserError` where the disk does not let it."""
-        with told(f"{str(self._rows.path(name))!r}", "the last complete checkpoint is as it was"):
+        try:
             self._rows.append(name, row)
+        except OSError:
+            # Words are found where they are needed: with every row they would take as long as the row.
+            with told(f"{str(self._rows.path(name))!r}", "the last complete checkpoint is as it was"):
+                raise
 
     def append_once(self, name: str, row: dict[str, Any], by: Sequence[str]) -> None:
         """`append`, unless a run that was killed after it had told this, and goes on from this very step, has told it.
