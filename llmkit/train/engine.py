@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from llmkit.core.interfaces.objective import Batch, Objective
 from llmkit.core.interfaces.optimizer import NamedParameter
+from llmkit.core.interfaces.table import TableGradient
 from llmkit.core.site import Site
 from llmkit.core.spec import Recompute, Spec
 from llmkit.model.build import build
@@ -49,6 +50,8 @@ class Engine:
 
     warn: Callable[[str], None] = staticmethod(warnings.warn)
     compiled = tried = False
+    tables: Sequence[TableGradient] = ()
+    """What the gradients of the embedding and of the head add up in, where they do so in place."""
     fresh = True
     """Whether no update was made yet."""
     failure = ""
@@ -75,6 +78,7 @@ class Engine:
             compile_parts(self.root)
         # Masters' gradients are added up over the ranks by the engine itself: DDP would round them to bf16 on the way.
         self.module: nn.Module = self.root if self.masters is not None else accelerator.prepare(self.root)
+        self.tables = self._tables()
 
     @property
     def model(self) -> Decoder:
@@ -129,6 +133,8 @@ class Engine:
 
     def drop_gradients(self) -> None:
         """Forget the gradients: after an update, or instead of one."""
+        for table in self.tables:
+            table.drop()
         # As the optimizer's own `zero_grad` does, which wraps it in a profiler's range and a graph break.
         for one in self.parameters:
             one.parameter.grad = None
@@ -226,6 +232,19 @@ class Engine:
             return None
         return precision.Masters(self.root, mode, torch.device("cpu") if offloaded else None)
 
+    def _tables(self) -> list[TableGradient]:
+        """On a CPU, whose allocator finds no place for a gradient as large as the vocabulary where others have been. DDP listens for the
+        gradients of its parameters, and would wait for these."""
+        if self.device.type != "cpu" or self.module is not self.root:
+            return []
+        weights = {id(weight): weight for weight in (self.model.embedding.weight, self.model.head.weight) if weight.requires_grad}
+        found = []
+        for weight in weights.values():
+            master = weight if self.masters is None else self.masters.of(weight)
+            weight.table_gradient = TableGradient(master)  # type: ignore[arg-type, attr-defined]
+            found.append(weight.table_gradient)  # type: ignore[attr-defined]
+        return found
+
     def _nats(self, batch: Batch) -> Tensor:
         try:
             return self.root.nats(batch)
@@ -262,7 +281,7 @@ class Engine:
     def _accumulate(self, module: nn.Module, micros: Sequence[Batch], count: float | Tensor) -> tuple[Tensor, Stats]:
         losses, stats = [], []
         # DDP averages over ranks, hence the world's size.
-        part = share(1 if self.masters is not None else self.data_ranks, count)
+        part = share(1 if self.masters is not None else self.data_ranks, count).to(self.device)
         for index, batch in enumerate(micros):
             loss, found = self._backward(module, batch, part, last=index == len(micros) - 1)
             losses.append(loss)
@@ -279,7 +298,8 @@ class Engine:
         with self._unsynchronised(module, last):
             with precision.autocast(self.spec.train.precision, self.device):
                 total, metrics, stats = module(batch)
-            self.scaler.scale(total * part).backward()
+            # As of the loss times its part, which need not be computed.
+            total.backward(self.scaler.scale(part))
         return metrics.get("loss", total.detach()), stats
 
     def _unsynchronised(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
