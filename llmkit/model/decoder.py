@@ -23,6 +23,7 @@ from llmkit.core.interfaces.position import PositionHandle, Tables
 from llmkit.core.site import Site
 from llmkit.core.spec import BlockSpec, ModelSpec, Spec
 from llmkit.model.block import Block
+from llmkit.model.embedding import Embedding
 from llmkit.model.head import Head
 from llmkit.model.positions import PositionBroker
 
@@ -43,7 +44,7 @@ class Decoder(nn.Module):
         self.spec = spec
         model, vocab_size = spec.model, spec.vocab_size
         site = Site(model.d_model, model.d_model, model.n_layers, 0, model.max_seq_len, vocab_size, address="model")
-        self.embedding = nn.Embedding(vocab_size, model.d_model)
+        self.embedding = Embedding(vocab_size, model.d_model)
         self.position = site.make("position", model.position) if _embeds(model) else None
         broker = PositionBroker(site)
         self.blocks = nn.ModuleList(_blocks(model, site, broker))

@@ -8,10 +8,6 @@ The kernel, `int8_linears.cpp`, is compiled when it is first wanted, for process
 
 from __future__ import annotations
 
-import hashlib
-import os
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llmkit.core.interfaces import kernel
+
 GROUP = 32
 """Channels of an activation that share a scale."""
 
@@ -27,8 +25,6 @@ BLOCK = 64
 """Outputs that the kernel computes together."""
 
 SOURCE = Path(__file__).with_name("int8_linears.cpp")
-
-FLAGS = ("-O3", "-std=c++20", "-fPIC", "-shared", "-fopenmp", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vnni", "-mfma")
 
 
 class Int8Linear(nn.Module):
@@ -89,49 +85,11 @@ def packed(integers: Tensor, scale: Tensor) -> Tensor:
 @cache
 def refused() -> str | None:
     """Why the kernel cannot be had on this machine; None where it is loaded and `Int8Linear` works."""
-    if not _has_vnni():
-        return "the processor has no AVX-512 VNNI"
-    try:
-        torch.ops.load_library(_built())  # type: ignore[no-untyped-call]
-    except (OSError, subprocess.CalledProcessError) as error:
-        return _why(error)
-    torch.library.register_fake("llmkit::int8_linears", _fake)
-    return None
+    reason = kernel.refused(SOURCE, "avx512_vnni")
+    if reason is None:
+        torch.library.register_fake("llmkit::int8_linears", _fake)
+    return reason
 
 
 def _fake(x: Tensor, weights: Sequence[Tensor], outs: Sequence[int]) -> Tensor:
     return x.new_empty((*x.shape[:-1], sum(outs)), dtype=torch.float32)
-
-
-def _has_vnni() -> bool:
-    # torch's own checks are not public and have moved before: where they are gone, there is no kernel.
-    return all(getattr(torch.cpu, check, lambda: False)() for check in ("_is_avx512_supported", "_is_vnni_supported"))
-
-
-def _built() -> Path:
-    """The kernel's library, compiled unless that was done before with the same source, compiler, flags and torch."""
-    from torch.utils.cpp_extension import get_cxx_compiler, get_default_build_root, include_paths, library_paths
-
-    compiler: str = get_cxx_compiler()  # type: ignore[no-untyped-call]
-    said = "\0".join((SOURCE.read_text(encoding="utf-8"), compiler, torch.__version__, *FLAGS))
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
-    library = root / f"llmkit_int8_{hashlib.sha256(said.encode()).hexdigest()[:16]}" / "int8_linears.so"
-    if library.exists():
-        return library
-    library.parent.mkdir(parents=True, exist_ok=True)
-    found = [*(f"-I{path}" for path in include_paths()), *(f"-L{path}" for path in library_paths())]
-    with tempfile.TemporaryDirectory(dir=library.parent) as directory:
-        made = Path(directory) / library.name
-        subprocess.run(
-            [compiler, *FLAGS, *found, str(SOURCE), "-o", str(made), "-ltorch_cpu", "-lc10"], check=True, capture_output=True, text=True
-        )
-        # Whole or not at all: another process may be building it too.
-        made.replace(library)
-    return library
-
-
-def _why(error: OSError | subprocess.CalledProcessError) -> str:
-    if isinstance(error, subprocess.CalledProcessError):
-        lines = [line for line in error.stderr.splitlines() if "error" in line]
-        return f"its source does not compile: {(lines or [str(error)])[0].strip()}"
-    return f"it cannot be compiled or loaded: {error}"

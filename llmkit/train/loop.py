@@ -13,6 +13,8 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import reduce
+from operator import add
 from pathlib import Path
 from signal import SIGINT, SIGTERM
 from typing import Any
@@ -103,6 +105,8 @@ class Trainer:
         self.directory, self.prepared, self.accelerator, self.reporter = directory, prepared, accelerator, reporter
         self.witness = witness
         self.device = accelerator.device
+        # Asked once: accelerate makes a state for each time.
+        self.writes = accelerator.is_main_process
         self.spec = spec
         self.catalog = catalog
         self.batches = Batches(
@@ -127,7 +131,7 @@ class Trainer:
         resumed = None if begin.checkpoint is None else begin.checkpoint.step
         self.done = self.recovery.restore(begin.checkpoint)
         self.engine.train_mode()
-        if self.accelerator.is_main_process:
+        if self.writes:
             self._record_start(begin)
         self.accelerator.wait_for_everyone()
         self.accelerator.init_trackers(self.spec.name)
@@ -166,7 +170,7 @@ class Trainer:
         following = self.guard.batch_of(step + 1) if step + 1 < spec.steps else None
         items, read = self.feeder.take(self.guard.batch_of(step), following)
         micros = [self.engine.objective.prepare(batch, None) for batch in read]
-        count = self.engine.summed(sum(self.engine.objective.count(batch) for batch in micros))
+        count = self.engine.summed(reduce(add, map(self.engine.objective.count, micros)))
         rate = self._set_learning_rate(step)
         nats, stats = self.engine.gradients(micros, count)
         clipped = self.engine.clip(spec.train.grad_clip)
@@ -203,7 +207,7 @@ class Trainer:
         return float(self.engine.optimizer.param_groups[0]["lr"])
 
     def _record_step(self, items: list[int], rate: float, norm: float, seconds: float, *, skipped: bool) -> None:
-        if not self.accelerator.is_main_process:
+        if not self.writes:
             return
         row: dict[str, Any] = {
             "step": self.done.step,
@@ -245,7 +249,7 @@ class Trainer:
             raise Diverged(
                 f"after step {self.done.step} the validation loss is {found['val_loss']}; lower train.optimizer.lr, or lengthen the warm-up"
             )
-        if self.accelerator.is_main_process:
+        if self.writes:
             self.recovery.losses[self.done.step] = found["val_loss"]
             self.directory.append_once("metrics", {"step": self.done.step, "tokens": self.done.tokens, **found}, by=["step"])
             self.accelerator.log(found, step=self.done.step)
@@ -295,7 +299,7 @@ class Trainer:
         if self.spec.train.sample_every is not None:
             self._sample()
         result = self.done.result(self.directory, found, self.guard, speed, resumed=resumed)
-        if self.accelerator.is_main_process:
+        if self.writes:
             self.directory.record_result(result)
         self.accelerator.wait_for_everyone()
         return result

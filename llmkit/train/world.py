@@ -93,9 +93,11 @@ def total(accelerator: Accelerator, *values: float | Tensor, alike: Sequence[flo
 
 def read(*values: float | Tensor) -> list[float]:
     """What these numbers and scalars are. Here the CPU waits, once, until the device has computed all that was asked of it."""
-    distant = [value for value in values if isinstance(value, Tensor) and value.device.type != "cpu"]
-    arrived = iter(torch.stack([value.double() for value in distant]).tolist() if distant else ())
-    return [next(arrived) if isinstance(value, Tensor) and value.device.type != "cpu" else float(value) for value in values]
+    distant = [value for value in values if isinstance(value, Tensor) and not value.is_cpu]
+    if not distant:
+        return [float(value) for value in values]
+    arrived = iter(torch.stack([value.double() for value in distant]).tolist())
+    return [next(arrived) if isinstance(value, Tensor) and not value.is_cpu else float(value) for value in values]
 
 
 def _exchanged(accelerator: Accelerator, values: Sequence[float | Tensor]) -> Tensor:

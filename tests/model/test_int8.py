@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from llmkit.core.interfaces.attention import project
+from llmkit.core.interfaces.kernel import lacking
 from llmkit.model import int8
 from llmkit.model.int8 import GROUP, Int8Linear, quantised, refused, rounded
 
@@ -113,7 +114,7 @@ def test_an_activation_out_of_scale_spoils_its_own_group_only() -> None:
     assert bool((rounded(torch.zeros(1, 80)) == 0).all())
 
 
-@pytest.mark.skipif(not int8._has_vnni(), reason="the processor could not run it")
+@pytest.mark.skipif(lacking("avx512_vnni") is not None, reason="the processor could not run it")
 def test_a_machine_without_a_compiler_is_told_so(tmp_path: Path) -> None:
     program = "from llmkit.model.int8 import refused; print(refused())"
     surroundings = {"PATH": "/nowhere", "CXX": "no-such-compiler", "TORCH_EXTENSIONS_DIR": str(tmp_path), "HOME": str(tmp_path)}

@@ -129,7 +129,7 @@ class Objective(nn.Module):
 
         May be left out: it is the sum of the weights of all targets that are not -100.
         """
-        return counted(batch).sum()
+        return torch.count_nonzero(batch.targets != IGNORED) if batch.weights is None else counted(batch).sum()
 
     def forward(self, model: LanguageModule, batch: Batch) -> Loss:
         """The sum of the loss over the counted tokens, from `model.features(batch)` and `model.head`.

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from llmkit.core.interfaces.objective import IGNORED
 from llmkit.model.head import Head
-from llmkit.plugins.objectives import cross_entropy as module
+from llmkit.plugins.objectives import in_chunks
 from llmkit.plugins.objectives.components import CausalParams
 from llmkit.plugins.objectives.cross_entropy import CrossEntropy
 
@@ -50,12 +50,12 @@ def test_chunks_of_any_size_give_the_loss_and_the_gradients_of_all_logits_at_onc
     torch.manual_seed(1)
     head, params = Head(D, V, scale=scale, softcap=softcap), CausalParams(z_loss=z_loss, label_smoothing=smoothing)
     h, targets, counts = inputs()
-    before = module.CHUNK_FP32
-    module.CHUNK_FP32 = rows * V
+    before = in_chunks.CHUNK_FP32
+    in_chunks.CHUNK_FP32 = rows * V
     try:
         total, terms = CrossEntropy(params, V)(head, h, targets, counts)
     finally:
-        module.CHUNK_FP32 = before
+        in_chunks.CHUNK_FP32 = before
     expected = reference(head, h, targets, counts, params)
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(sum(terms.values()), expected.detach())
@@ -69,7 +69,7 @@ def test_gradients_of_a_bf16_head_add_up_in_fp32_over_the_chunks(monkeypatch: py
     torch.manual_seed(1)
     head = Head(D, V).to(torch.bfloat16)
     h, targets, counts = inputs(torch.bfloat16)
-    monkeypatch.setattr(module, "CHUNK", V)
+    monkeypatch.setattr(in_chunks, "CHUNK", V)
     total, _ = CrossEntropy(CausalParams(), V)(head, h, targets, counts)
     ours, _ = torch.autograd.grad(total, [head.weight, h])
     exact = nn.Linear(D, V, bias=False, dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch: pytest.Monke
     vocabulary = 512
     head = Head(D, vocabulary)
     h, targets, counts = inputs()
-    monkeypatch.setattr(module, "CHUNK_FP32", rows * vocabulary)
+    monkeypatch.setattr(in_chunks, "CHUNK_FP32", rows * vocabulary)
     with LargestTensor() as seen:
         CrossEntropy(CausalParams(z_loss=0.1, label_smoothing=0.1), vocabulary)(head, h, targets, counts)[0].backward()
     assert seen.elements == max(rows, D) * vocabulary < B * T * vocabulary
@@ -107,7 +107,7 @@ def test_no_more_logits_exist_at_once_than_a_chunk_has(monkeypatch: pytest.Monke
 def test_the_gradient_of_a_head_that_is_one_product_exists_once(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(1)
     head, (h, targets, counts) = Head(D, V), inputs()
-    monkeypatch.setattr(module, "CHUNK_FP32", 4 * V)
+    monkeypatch.setattr(in_chunks, "CHUNK_FP32", 4 * V)
 
     class AsLargeAsTheHead(TorchDispatchMode):
         made = 0
