@@ -52,7 +52,7 @@ class OnTheSpot:
 
     def send(self, batch: Batch) -> Callable[[], Batch]:
         """The batch on the device."""
-        moved = batch.to(self.device)
+        moved = batch if self.device.type == "cpu" else batch.to(self.device)
         return lambda: moved
 
 
