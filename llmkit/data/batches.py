@@ -18,8 +18,8 @@ from llmkit.data.tokens import TokenFile
 
 Items = NDArray[np.int64]
 
-PLACES = 256
-"""How many places of the order are looked up at a time: for so many it takes hardly longer than for the few of one step."""
+PLACES = 1024
+"""How many places of the order are looked up at a time: for so many it takes four times as long as for the four of a small step."""
 
 
 class Batches:
