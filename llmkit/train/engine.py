@@ -34,6 +34,9 @@ from llmkit.train.compiling import compile_parts, draws_kept, of_any_rank, too_l
 from llmkit.train.products import through_onednn
 from llmkit.train.step import TrainStep
 
+LARGE = 1 << 20
+"""Numbers of a table from which its gradient adds up in place. Smaller ones find room anywhere."""
+
 Stats = dict[str, Tensor]
 
 
@@ -238,13 +241,12 @@ class Engine:
         gradients of its parameters, and would wait for these."""
         if self.device.type != "cpu" or self.module is not self.root:
             return []
-        weights = {id(weight): weight for weight in (self.model.embedding.weight, self.model.head.weight) if weight.requires_grad}
-        found = []
-        for weight in weights.values():
+        weights = {id(weight): weight for weight in (self.model.embedding.weight, self.model.head.weight)}
+        large = [weight for weight in weights.values() if weight.requires_grad and weight.numel() >= LARGE]
+        for weight in large:
             master = weight if self.masters is None else self.masters.of(weight)
             weight.table_gradient = TableGradient(master)  # type: ignore[arg-type, attr-defined]
-            found.append(weight.table_gradient)  # type: ignore[attr-defined]
-        return found
+        return [weight.table_gradient for weight in large]  # type: ignore[attr-defined]
 
     def _nats(self, batch: Batch) -> Tensor:
         try:

@@ -37,10 +37,7 @@ class TableGradient:
         """Add what belongs to some rows: ids (N,) with repetitions, slopes (N, D) in any float dtype, which add up in fp32."""
         if self.parameter.grad is None:
             self.parameter.grad = self.lend().zero_()
-        words, places = ids.unique(return_inverse=True)
-        of_words = torch.ops.aten.embedding_dense_backward(slopes.float(), places, len(words), -1, False)
-        # No word is there twice, so that the order in which rows are added is of no matter.
-        self.parameter.grad.index_add_(0, words, of_words)
+        self.parameter.grad.index_add_(0, ids, slopes.float())
 
     def drop(self) -> None:
         """Forget the gradient, and keep its memory for the next one."""

@@ -217,17 +217,19 @@ class CrossEntropy {
   }
 
   at::Tensor terms() {
-    const at::Tensor top = std::get<0>(largest.max(0));
-    log_z = (largest - top).exp_().mul_(sums).sum(0).log_().add_(top);
-    const float* lz = log_z.const_data_ptr<float>();
+    // Kept apart: their sum is of the size of the logits, and what is below it would be lost.
+    top = std::get<0>(largest.max(0));
+    log_sum = (largest - top).exp_().mul_(sums).sum(0).log_();
+    const float *highest = top.const_data_ptr<float>(), *log_sums = log_sum.const_data_ptr<float>();
     const at::Tensor total = s > 0 ? plain_sums.sum(0) : at::Tensor();
     double loss = 0, smoothing = 0, squares = 0;
     for (int64_t r = 0; r < rows; r++) {
       // A target beyond the vocabulary, as the one that is ignored, has no logit.
-      const float nats = 0 <= target[r] && target[r] < words ? lz[r] - chosen[r] : 0;
+      const float nats = 0 <= target[r] && target[r] < words ? highest[r] - chosen[r] + log_sums[r] : 0;
+      const float log_z = highest[r] + log_sums[r];
       loss += nats * count[r];
-      if (s > 0) smoothing += s * (lz[r] - total.const_data_ptr<float>()[r] / static_cast<float>(words) - nats) * count[r];
-      if (z > 0) squares += z * lz[r] * lz[r] * count[r];
+      if (s > 0) smoothing += s * (log_z - total.const_data_ptr<float>()[r] / static_cast<float>(words) - nats) * count[r];
+      if (z > 0) squares += z * log_z * log_z * count[r];
     }
     return at::tensor({loss, smoothing, squares}, at::kDouble).to(at::kFloat);
   }
@@ -235,10 +237,11 @@ class CrossEntropy {
   // counts (softmax (1 + 2 z ln sum exp) - (1 - s) target - s / V) of a block; in bf16 a second time, interleaved. The second operand.
   T* slope(int64_t block, float* factors, T* slopes, T* interleaved) {
     const int64_t n = size(block), even = up(n, STEP<T>);
-    const float *top = largest.const_data_ptr<float>() + block * columns, *lz = log_z.const_data_ptr<float>();
+    const float *mine = largest.const_data_ptr<float>() + block * columns, *highest = top.const_data_ptr<float>();
+    const float* log_sums = log_sum.const_data_ptr<float>();
     const float share = s / static_cast<float>(words);
     for (int64_t c = 0; c < columns; c += LANES)
-      store(factors + c, exponential(_mm512_sub_ps(load(top + c), load(lz + c))));
+      store(factors + c, exponential(_mm512_sub_ps(_mm512_sub_ps(load(mine + c), load(highest + c)), load(log_sums + c))));
     for (int64_t c = 0; c < columns; c++) factors[c] *= c < rows ? scale(c) : 0;
     const T* e = exponentials.const_data_ptr<T>() + first(block) * columns;
     std::vector<float> spread(s > 0 ? columns : 0);
@@ -250,7 +253,7 @@ class CrossEntropy {
         store(slopes + v * columns + c, x);
       }
     for_targets(block, [&](int64_t row, int64_t word) {
-      slopes[word * columns + row] = scale(row) * std::exp(chosen[row] - lz[row]) - (1 - s) * count[row] - share * count[row];
+      slopes[word * columns + row] = scale(row) * std::exp(chosen[row] - highest[row] - log_sums[row]) - (1 - s) * count[row] - share * count[row];
     });
     if constexpr (!IS_BF16<T>) return slopes;
     if (even > n) std::fill(slopes + n * columns, slopes + even * columns, T(0));
@@ -268,7 +271,7 @@ class CrossEntropy {
       }
   }
 
-  float scale(int64_t row) const { return count[row] * (1 + 2 * z * log_z.const_data_ptr<float>()[row]); }
+  float scale(int64_t row) const { return count[row] * (1 + 2 * z * (top.const_data_ptr<float>()[row] + log_sum.const_data_ptr<float>()[row])); }
 
   void pull_weight(int64_t block, const T* slopes, const T* x_packed, float* of_weight, bool add) const {
     at::native::cpublas::brgemm(size(block), depth, columns, columns, depth, depth, add, slopes, x_packed, of_weight + first(block) * depth,
@@ -294,7 +297,7 @@ class CrossEntropy {
   const int64_t* const target;
   const float* const count;
   const at::TensorOptions numbers;
-  at::Tensor x_filled, exponentials, largest, sums, plain_sums, log_z;
+  at::Tensor x_filled, exponentials, largest, sums, plain_sums, top, log_sum;
   std::vector<float> chosen;       // the logit of each row's target
   std::vector<int64_t> by_target;  // rows in the order of their targets
 };

@@ -106,7 +106,7 @@ class _OfAnyHead(_Slopes):
             y = self.head(x)
         # Written over; and what the head keeps of its result for its gradient stays.
         slope = y.detach().clone()
-        terms = self.of_rows(slope, targets, counts)
+        terms: list[Tensor] = self.of_rows(slope, targets, counts)
         if wanted:
             self._add(part, list(torch.autograd.grad(y, wanted, slope)))
         return terms
@@ -129,7 +129,7 @@ class _OfProduct(_Slopes):
     def chunk(self, part: slice, targets: Tensor, counts: Tensor) -> list[Tensor]:
         with torch.no_grad():
             logits = self.head(self.h[part])
-        terms = self.of_rows(logits, targets, counts)
+        terms: list[Tensor] = self.of_rows(logits, targets, counts)
         self._add(part, logits)
         return terms
 
@@ -155,7 +155,7 @@ class _ByKernel(_Slopes):
     def chunk(self, part: slice, targets: Tensor, counts: Tensor) -> list[Tensor]:
         (weight,) = self.head.parameters()
         of_h = None if self.of_h is None else self.of_h[part]
-        (of_weight,) = self.of_weights or [None]
+        of_weight = self.of_weights[0] if self.of_weights else None
         of_rows = self.of_rows
         terms = torch.ops.llmkit.head_cross_entropy(
             self.h[part], weight, targets, counts.float(), of_rows.s, of_rows.z, of_h, of_weight, part.start > 0
