@@ -42,6 +42,7 @@ constexpr int64_t LANES = 16;   // fp32 numbers in a register
 constexpr int64_t WIDE = 64;    // columns that are worked on together; their number is filled up to a multiple of it
 constexpr int64_t WORDS = 128;  // words of a block
 constexpr int64_t PART = 256;   // columns of a product: what it writes stays in the second cache
+constexpr int64_t AHEAD = 4;    // words by which exponentials are asked for before they are read
 
 template <typename T>
 constexpr bool IS_BF16 = std::is_same_v<T, BFloat16>;
@@ -80,10 +81,11 @@ void transpose(const float* from, int64_t stride, float* to, int64_t to_stride, 
 }
 
 void transpose(const BFloat16* from, int64_t stride, BFloat16* to, int64_t to_stride, int64_t rows, int64_t columns) {
-  const int64_t whole_rows = rows / LANES * LANES, whole_columns = columns / LANES * LANES;
-  for (int64_t i = 0; i < whole_rows; i += LANES)
-    for (int64_t j = 0; j < whole_columns; j += LANES)
-      at::vec::transpose_mxn<BFloat16, 16, 16>(from + i * stride + j, stride, to + j * to_stride + i, to_stride);
+  constexpr int64_t TILE = 32;
+  const int64_t whole_rows = rows / TILE * TILE, whole_columns = columns / TILE * TILE;
+  for (int64_t i = 0; i < whole_rows; i += TILE)
+    for (int64_t j = 0; j < whole_columns; j += TILE)
+      at::vec::transpose_mxn<BFloat16, 32, 32>(from + i * stride + j, stride, to + j * to_stride + i, to_stride);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; j++) to[j * to_stride + i] = from[i * stride + j];
 }
@@ -153,7 +155,8 @@ class CrossEntropy {
       float* mine = of_x ? parts.mutable_data_ptr<float>() + at::get_thread_num() * depth * columns : nullptr;
       float* w_slopes = of_weight ? of_weight->mutable_data_ptr<float>() : nullptr;
       for (int64_t block = begin; block < end; block++) {
-        T* const second = slope(block, factors.mutable_data_ptr<float>(), slopes.mutable_data_ptr<T>(), interleaved.mutable_data_ptr<T>());
+        const float* next = w_slopes && add ? w_slopes + first(block) * depth : nullptr;
+        T* const second = slope(block, next, factors.mutable_data_ptr<float>(), slopes.mutable_data_ptr<T>(), interleaved.mutable_data_ptr<T>());
         if (w_slopes) pull_weight(block, slopes.const_data_ptr<T>(), packed.const_data_ptr<T>(), w_slopes, add);
         if (mine) pull_x(block, second, turned.mutable_data_ptr<T>(), mine);
       }
@@ -235,7 +238,8 @@ class CrossEntropy {
   }
 
   // counts (softmax (1 + 2 z ln sum exp) - (1 - s) target - s / V) of a block; in bf16 a second time, interleaved. The second operand.
-  T* slope(int64_t block, float* factors, T* slopes, T* interleaved) {
+  // Memory that the product after it adds to, `next`, is asked for on the way, row by row: it comes while there is something to do.
+  T* slope(int64_t block, const float* next, float* factors, T* slopes, T* interleaved) {
     const int64_t n = size(block), even = up(n, STEP<T>);
     const float *mine = largest.const_data_ptr<float>() + block * columns, *highest = top.const_data_ptr<float>();
     const float* log_sums = log_sum.const_data_ptr<float>();
@@ -246,12 +250,15 @@ class CrossEntropy {
     const T* e = exponentials.const_data_ptr<T>() + first(block) * columns;
     std::vector<float> spread(s > 0 ? columns : 0);
     for (int64_t c = 0; c < static_cast<int64_t>(spread.size()); c++) spread[c] = c < rows ? share * count[c] : 0;
-    for (int64_t v = 0; v < n; v++)
+    for (int64_t v = 0; v < n; v++) {
+      for (int64_t d = 0; next && d < depth; d += LANES) _mm_prefetch(reinterpret_cast<const char*>(next + v * depth + d), _MM_HINT_T1);
       for (int64_t c = 0; c < columns; c += LANES) {
+        _mm_prefetch(reinterpret_cast<const char*>(e + (v + AHEAD) * columns + c), _MM_HINT_T0);
         __m512 x = _mm512_mul_ps(load(e + v * columns + c), load(factors + c));
         if (s > 0) x = _mm512_sub_ps(x, load(spread.data() + c));
         store(slopes + v * columns + c, x);
       }
+    }
     for_targets(block, [&](int64_t row, int64_t word) {
       slopes[word * columns + row] = scale(row) * std::exp(chosen[row] - highest[row] - log_sums[row]) - (1 - s) * count[row] - share * count[row];
     });
