@@ -78,7 +78,7 @@ class Engine:
         recompute_blocks(self.model, spec.train.recompute)
         self.compiled = spec.train.compile
         if self.compiled:
-            compile_parts(self.root)
+            compile_parts(self.root, spec.train.precision)
         # Masters' gradients are added up over the ranks by the engine itself: DDP would round them to bf16 on the way.
         self.module: nn.Module = self.root if self.masters is not None else accelerator.prepare(self.root)
         self.tables = self._tables()

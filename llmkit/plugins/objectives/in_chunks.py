@@ -24,8 +24,11 @@ ROWS = 1 << 12
 
 SOURCE = Path(__file__).with_name("head_cross_entropy.cpp")
 
-WIDE = 64
-"""Rows that the kernel works on together: a chunk has a multiple of it."""
+WIDE, HIGH = 64, 1 << 10
+"""Rows that the kernel works on together, of which a chunk has a multiple; and the most of a chunk, beyond which its sums leave the cache."""
+
+KERNEL = 1 << 25
+"""Exponentials that it keeps of a chunk. With fewer, the gradient of the head is read and written more often."""
 
 
 class InChunks(torch.autograd.Function):
@@ -150,7 +153,7 @@ class _ByKernel(_Slopes):
     """Of such logits too, by `head_cross_entropy.cpp`: products, softmax and gradients of a block of words while it is in the cache."""
 
     def chunks(self) -> list[slice]:
-        return _even_chunks(len(self.h), CHUNK_FP32 // self.of_rows.vocab_size, WIDE)
+        return _even_chunks(len(self.h), min(KERNEL // self.of_rows.vocab_size, HIGH), WIDE)
 
     def chunk(self, part: slice, targets: Tensor, counts: Tensor) -> list[Tensor]:
         (weight,) = self.head.parameters()

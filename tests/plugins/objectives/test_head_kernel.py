@@ -118,7 +118,7 @@ def test_a_compiled_loss_goes_by_the_kernel_in_chunks_and_an_eager_one_does_not(
     monkeypatch: pytest.MonkeyPatch, compiled: None, dtype: torch.dtype
 ) -> None:
     head, h, targets, counts = inputs(300, 32, 500, dtype, 1.0)
-    monkeypatch.setattr(in_chunks, "CHUNK_FP32", 128 * 500)
+    monkeypatch.setattr(in_chunks, "KERNEL", 128 * 500)
     loss = CrossEntropy(CausalParams(label_smoothing=0.1, z_loss=0.01), 500)
     assert in_chunks._way(loss.of_rows, head, h) is in_chunks._OfProduct
     loss.of_rows.compile()
