@@ -346,7 +346,7 @@ def _add_up_gradients(parameters: Sequence[nn.Parameter], device: torch.device) 
     found, *summed = torch.split(flat, [len(known), *map(len, parts)])
     # Who has all of them need not ask, and wait for the answer.
     for parameter, gradient, any_rank in zip(parameters, summed, mine if all(mine) else found.tolist(), strict=True):
-        parameter.grad = gradient.view_as(parameter).to(parameter.device) if any_rank else None
+        _become(parameter, gradient.view_as(parameter) if any_rank else None)
 
 
 def clip_together(gradients: list[Tensor], largest: float) -> Tensor:
@@ -358,6 +358,16 @@ def clip_together(gradients: list[Tensor], largest: float) -> Tensor:
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, torch.clamp(largest / (norm + 1e-6), max=1.0))
     return norm
+
+
+def _become(parameter: nn.Parameter, gradient: Tensor | None) -> None:
+    """Make this the gradient, in the memory of the one that there is: a part of another tensor would keep the whole of it."""
+    if gradient is None:
+        parameter.grad = None
+    elif parameter.grad is None:
+        parameter.grad = gradient.to(parameter.device, copy=True)
+    else:
+        parameter.grad.copy_(gradient)
 
 
 def summed_stats(parts: Sequence[Stats]) -> Stats:

@@ -579,6 +579,22 @@ class DecaysWithoutGradient(Optimizer):
         return Decays([group], lr=self.params.lr)
 
 
+class FollowsTheLast(torch.optim.SGD):
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    last = self.state[parameter].get("last", parameter.grad)
+                    parameter.data.sub_(last + parameter.grad, alpha=group["lr"])
+                    self.state[parameter]["last"] = parameter.grad
+
+
+class KeepsGradients(Optimizer):
+    def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
+        group = {"params": [item.parameter for item in parameters], "initial_lr": self.params.lr}
+        return FollowsTheLast([group], lr=self.params.lr)
+
+
 class ScalesNothing(AdamW):
     def build(self, parameters: Sequence[NamedParameter]) -> torch.optim.Optimizer:
         return super().build([item._replace(lr_scale=1.0) for item in parameters])
@@ -620,6 +636,7 @@ class Random(Optimizer):
         (Climbs, "a_quadratic_gets_smaller", "embedding.weight (embedding)"),
         (FixedRate, "the_learning_rate_is_read_at_every_step", "with lr 0"),
         (DecaysWithoutGradient, "a_parameter_without_a_gradient_stays", "had no gradient"),
+        (KeepsGradients, "what_is_kept_of_a_gradient_is_a_copy", "clone what is kept"),
         (ScalesNothing, "lr_scale_is_a_factor_on_the_learning_rate", "query.weight has lr_scale 0.5"),
         (MovesWhereItEvaluates, "an_evaluation_changes_nothing", "before each of 5 steps, embedding.weight"),
         (Random, "same_gradients_make_the_same_update", "differs"),

@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import llmkit
+from llmkit.core.interfaces.objective import Batch
 from llmkit.train import world
-from llmkit.train.engine import Engine
+from llmkit.train.engine import Engine, _become
 from llmkit.train.loop import train
 from llmkit.train.precision import Masters
 from llmkit.train.record import resolved
@@ -87,6 +88,58 @@ def test_without_a_compiler_the_run_goes_on_as_it_is_and_says_why(tiny: dict[str
     assert any("train.compile is left out" in line and "compiler" in line.lower() for line in told.said)
     plain = train(llmkit.load_spec(tiny, overrides=["train.steps=3"]), out=tmp_path / "plain")
     assert plain["train_loss"] == result["train_loss"]
+
+
+def steps_of(made: Engine) -> tuple[list[float], list[torch.Tensor]]:
+    """Losses and norms of four steps of unequal micro-batches, the second discarded, and the weights afterwards."""
+    generator = torch.Generator().manual_seed(1)
+    micros = []
+    for rows in (2, 3, 1):
+        ids = torch.randint(made.spec.vocab_size, (rows, 17), generator=generator)
+        micros.append(Batch(ids[:, :-1], ids[:, 1:]))
+    told = []
+    for step in range(4):
+        if step == 2:
+            # A forward pass that no backward pass follows, and an evaluation: neither takes the next one's memory.
+            made.module(micros[0])
+            with made.evaluating():
+                made.nats(micros)
+        loss, _ = made.gradients(micros, made.summed(sum(made.objective.count(batch) for batch in micros)))
+        told += [float(loss), float(made.clip(1.0))]
+        (made.discard if step == 1 else made.update)()
+    return told, [one.parameter.detach().clone() for one in made.parameters]
+
+
+@pytest.mark.parametrize("tied", ["true", "false"])
+@pytest.mark.parametrize("objective", ["causal", "multi_token"])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 2e-3)])
+def test_gradients_of_tables_that_add_up_in_place_are_those_of_autograd(
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tied: str, objective: str, precision: str, tolerance: float
+) -> None:
+    overrides = [f"model.tie_embeddings={tied}", f"train.objective={objective}", f"train.precision={precision}"]
+    plain = engine(tiny, *overrides)
+    monkeypatch.setattr("llmkit.train.engine.LARGE", 1)
+    in_place = engine(tiny, *overrides)
+    assert len(plain.tables) == 0 and len(in_place.tables) == (1 if tied == "true" else 2)
+    (told, weights), (told_in_place, weights_in_place) = steps_of(plain), steps_of(in_place)
+    assert told_in_place == pytest.approx(told, rel=tolerance)
+    for mine, theirs in zip(weights_in_place, weights, strict=True):
+        assert float((mine - theirs).norm()) <= 20 * tolerance * float(theirs.norm())
+    assert all(one.parameter.grad is None for one in in_place.parameters)
+    for table in in_place.tables:
+        kept = table.lend()
+        assert kept.untyped_storage().nbytes() == table.parameter.numel() * 4
+
+
+def test_a_gradient_summed_over_ranks_takes_the_memory_that_is_there_and_no_more() -> None:
+    parameter, all_of_them = nn.Parameter(torch.zeros(2, 3)), torch.arange(100.0)
+    _become(parameter, all_of_them[:6].view(2, 3))
+    first = parameter.grad
+    assert first is not None and first.untyped_storage().nbytes() == 24
+    _become(parameter, all_of_them[6:12].view(2, 3))
+    assert parameter.grad is first and first.flatten().tolist() == [6, 7, 8, 9, 10, 11]
+    _become(parameter, None)
+    assert parameter.grad is None
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is told to keep what is freed")

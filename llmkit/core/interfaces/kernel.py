@@ -20,7 +20,7 @@ FLAGS = {"avx512": (), "avx512_vnni": ("-mavx512vnni",), "avx512_bf16": ("-mavx5
 
 @cache
 def refused(source: Path, *instructions: str) -> str | None:
-    """Why a kernel cannot be had on this machine; None where it is loaded and its operators can be called.
+    """Why a kernel cannot be had on this machine; None where it is loaded.
 
     source        a C++ file that defines operators (`TORCH_LIBRARY_FRAGMENT`)
     instructions  of `FLAGS`: what the processor has to have beside AVX-512
@@ -71,5 +71,5 @@ def _built(source: Path, instructions: tuple[str, ...]) -> Path:
 def _why(error: OSError | subprocess.CalledProcessError) -> str:
     if isinstance(error, subprocess.CalledProcessError):
         lines = [line for line in error.stderr.splitlines() if "error" in line]
-        return f"its source does not compile: {(lines or [str(error)])[0].strip()}"
+        return f"its source does not compile: {(lines or [f'the compiler ends with {error.returncode} and says nothing'])[0].strip()}"
     return f"it cannot be compiled or loaded: {error}"

@@ -29,6 +29,7 @@ class Optimizer:
 
     Only `build` is to be written. The loop calls it once, then for each step: averages the gradients over all counted tokens
     of all ranks, clips their norm, sets `group["lr"] = group["initial_lr"] * schedule(step, total)`, and calls `step()`.
+    A gradient's memory is the next one's: what an optimizer keeps of it, it clones.
     Weights and gradients are fp32 whatever the model computes in; under FSDP they are shards, so one whose update needs a
     whole matrix declares `offers={"whole_matrices"}`. One that updates parameters of several models, stacked along a first dimension, as
     it would each model's own declares `offers={"stackable"}`: seeds of one small model are then trained together.

@@ -11,7 +11,8 @@ class TableGradient:
 
     A table is the largest weight of a small model, and autograd makes its gradient anew wherever it is used, in the dtype of the weight:
     of an embedding with a zero for every word that a batch does not have. A training engine lays one of these at a weight; who computes
-    the weight's gradient asks `gradient_in_place`, adds his part to it, and gives autograd none.
+    the weight's gradient asks `gradient_in_place`, adds his part to it, and gives autograd none: `torch.autograd.grad` finds no gradient
+    of such a weight, and whatever else it asks for, the weight's is added.
 
     parameter  what the optimizer updates: the weight itself, or its fp32 master
     """

@@ -42,6 +42,7 @@ constexpr int64_t LANES = 16;   // fp32 numbers in a register
 constexpr int64_t WIDE = 64;    // columns that are worked on together; their number is filled up to a multiple of it
 constexpr int64_t WORDS = 128;  // words of a block
 constexpr int64_t PART = 256;   // columns of a product: what it writes stays in the second cache
+constexpr int64_t IGNORED = -100;  // the target of a row that has none
 constexpr int64_t AHEAD = 4;    // words by which exponentials are asked for before they are read
 
 template <typename T>
@@ -148,13 +149,16 @@ class CrossEntropy {
   void back(const std::optional<at::Tensor>& of_x, const std::optional<at::Tensor>& of_weight, bool add, const at::TensorOptions& options) {
     const at::Tensor packed = at::empty_like(x_filled);
     if (of_weight) pack(x_filled.const_data_ptr<T>(), packed.mutable_data_ptr<T>(), columns, depth);
-    const at::Tensor parts = at::zeros({of_x ? at::get_num_threads() : 0, depth, columns}, numbers);
-    at::parallel_for(0, blocks, 1, [&](int64_t begin, int64_t end) {
+    // Blocks in as many runs as there are threads: each adds up a gradient of x of its own.
+    const int64_t runs = std::min<int64_t>(at::get_num_threads(), blocks);
+    const at::Tensor parts = at::zeros({of_x ? runs : 0, depth, columns}, numbers);
+    at::parallel_for(0, runs, 1, [&](int64_t begin, int64_t end) {
       const at::Tensor slopes = at::empty({WORDS, columns}, options), interleaved = at::empty({IS_BF16<T> ? WORDS : 0, columns}, options);
       const at::Tensor turned = at::empty({depth, WORDS}, options), factors = at::empty({columns}, numbers);
-      float* mine = of_x ? parts.mutable_data_ptr<float>() + at::get_thread_num() * depth * columns : nullptr;
       float* w_slopes = of_weight ? of_weight->mutable_data_ptr<float>() : nullptr;
-      for (int64_t block = begin; block < end; block++) {
+      for (int64_t block = begin * blocks / runs, run = begin; block < end * blocks / runs; block++) {
+        if (block == (run + 1) * blocks / runs) run++;
+        float* mine = of_x ? parts.mutable_data_ptr<float>() + run * depth * columns : nullptr;
         const float* next = w_slopes && add ? w_slopes + first(block) * depth : nullptr;
         T* const second = slope(block, next, factors.mutable_data_ptr<float>(), slopes.mutable_data_ptr<T>(), interleaved.mutable_data_ptr<T>());
         if (w_slopes) pull_weight(block, slopes.const_data_ptr<T>(), packed.const_data_ptr<T>(), w_slopes, add);
@@ -196,7 +200,8 @@ class CrossEntropy {
     const int64_t n = size(block);
     __m512 top[N], sum[N], plain[N];
     for (int i = 0; i < N; i++) {
-      top[i] = load(logits + i * LANES);
+      // Not below the least number: a column of -inf alone is one of zeros, and no NaN, which stays where it is.
+      top[i] = _mm512_max_ps(_mm512_set1_ps(-std::numeric_limits<float>::max()), load(logits + i * LANES));
       sum[i] = plain[i] = _mm512_setzero_ps();
     }
     for (int64_t v = 1; v < n; v++)
@@ -227,8 +232,7 @@ class CrossEntropy {
     const at::Tensor total = s > 0 ? plain_sums.sum(0) : at::Tensor();
     double loss = 0, smoothing = 0, squares = 0;
     for (int64_t r = 0; r < rows; r++) {
-      // A target beyond the vocabulary, as the one that is ignored, has no logit.
-      const float nats = 0 <= target[r] && target[r] < words ? highest[r] - chosen[r] + log_sums[r] : 0;
+      const float nats = target[r] >= 0 ? highest[r] - chosen[r] + log_sums[r] : 0;
       const float log_z = highest[r] + log_sums[r];
       loss += nats * count[r];
       if (s > 0) smoothing += s * (log_z - total.const_data_ptr<float>()[r] / static_cast<float>(words) - nats) * count[r];
@@ -321,9 +325,20 @@ at::Tensor computed(const at::Tensor& x, const at::Tensor& weight, const at::Ten
 at::Tensor head_cross_entropy(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, const at::Tensor& counts,
                               double smoothing, double z, const std::optional<at::Tensor>& of_x, const std::optional<at::Tensor>& of_weight,
                               bool add) {
-  TORCH_CHECK(weight.is_contiguous() && targets.is_contiguous() && counts.is_contiguous() && counts.scalar_type() == at::kFloat);
-  TORCH_CHECK(x.size(1) % 2 == 0 && x.size(1) == weight.size(1) && x.scalar_type() == weight.scalar_type());
-  TORCH_CHECK(!of_weight || (of_weight->is_contiguous() && of_weight->scalar_type() == at::kFloat));
+  const auto of_rows = [&](const at::Tensor& one, at::ScalarType type) {
+    return one.is_contiguous() && one.scalar_type() == type && one.dim() == 1 && one.size(0) == x.size(0);
+  };
+  TORCH_CHECK(x.dim() == 2 && x.size(0) > 0 && x.size(1) % 2 == 0, "x is to be (rows, D), with rows and an even D, and is ", x.sizes());
+  TORCH_CHECK(weight.dim() == 2 && weight.size(1) == x.size(1) && weight.scalar_type() == x.scalar_type() && weight.is_contiguous(),
+              "the weight is to be (V, D), contiguous and of the dtype of x, and is ", weight.sizes());
+  TORCH_CHECK(of_rows(targets, at::kLong), "targets are to be int64, contiguous, one a row, and are ", targets.sizes());
+  TORCH_CHECK(of_rows(counts, at::kFloat), "counts are to be fp32, contiguous, one a row, and are ", counts.sizes());
+  TORCH_CHECK(!of_x || of_x->sizes() == x.sizes(), "the gradient of x is to be as x is");
+  TORCH_CHECK(!of_weight || (of_weight->sizes() == weight.sizes() && of_weight->is_contiguous() && of_weight->scalar_type() == at::kFloat),
+              "the gradient of the weight is to be as the weight is, in fp32");
+  const int64_t* const target = targets.const_data_ptr<int64_t>();
+  for (int64_t r = 0; r < targets.size(0); r++)
+    TORCH_CHECK_INDEX(target[r] == IGNORED || (0 <= target[r] && target[r] < weight.size(0)), "Target ", target[r], " is out of bounds.");
   const auto compute = x.scalar_type() == at::kBFloat16 ? computed<BFloat16> : computed<float>;
   return compute(x, weight, targets, counts, smoothing, z, of_x, of_weight, add);
 }

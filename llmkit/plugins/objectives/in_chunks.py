@@ -25,7 +25,7 @@ ROWS = 1 << 12
 SOURCE = Path(__file__).with_name("head_cross_entropy.cpp")
 
 WIDE, HIGH = 64, 1 << 10
-"""Rows that the kernel works on together, of which a chunk has a multiple; and the most of a chunk, beyond which its sums leave the cache."""
+"""Rows that the kernel works on together, of which a chunk has a multiple; and the most, beyond which its sums leave the cache."""
 
 KERNEL = 1 << 25
 """Exponentials that it keeps of a chunk. With fewer, the gradient of the head is read and written more often."""
@@ -79,7 +79,7 @@ class _Slopes:
 
     def times(self, upstream: Tensor) -> tuple[Tensor | None, list[Tensor | None]]:
         """All of them times a scalar, in the dtypes of what they belong to; None for what adds up in place. They are as large as the
-        head: nothing of their size is made."""
+        head: nothing of their size is made unless the dtype is another."""
         h = None if self.of_h is None else self.of_h.mul_(upstream)
         given: list[Tensor | None] = []
         for gradient, weight in zip(self.of_weights, self.weights, strict=True):
@@ -153,7 +153,9 @@ class _ByKernel(_Slopes):
     """Of such logits too, by `head_cross_entropy.cpp`: products, softmax and gradients of a block of words while it is in the cache."""
 
     def chunks(self) -> list[slice]:
-        return _even_chunks(len(self.h), min(KERNEL // self.of_rows.vocab_size, HIGH), WIDE)
+        # Each thread adds up a gradient of the hidden states of its own, in fp32.
+        sums = torch.get_num_threads() * self.h.shape[-1]
+        return _even_chunks(len(self.h), min(KERNEL // self.of_rows.vocab_size, KERNEL // sums, HIGH), WIDE)
 
     def chunk(self, part: slice, targets: Tensor, counts: Tensor) -> list[Tensor]:
         (weight,) = self.head.parameters()
@@ -161,7 +163,7 @@ class _ByKernel(_Slopes):
         of_weight = self.of_weights[0] if self.of_weights else None
         of_rows = self.of_rows
         terms = torch.ops.llmkit.head_cross_entropy(
-            self.h[part], weight, targets, counts.float(), of_rows.s, of_rows.z, of_h, of_weight, part.start > 0
+            self.h[part], weight, targets.contiguous(), counts.float().contiguous(), of_rows.s, of_rows.z, of_h, of_weight, part.start > 0
         )
         return [value for value, wanted in zip(terms, (True, of_rows.s > 0, of_rows.z > 0), strict=True) if wanted]
 
@@ -192,13 +194,26 @@ def _is_for_the_kernel(of_rows: RowsLoss, head: nn.Module, h: Tensor) -> bool:
     if of_rows._compiled_call_impl is None or h.device.type != "cpu" or h.dtype not in (torch.float32, torch.bfloat16):
         return False
     (weight,) = head.parameters()
-    return h.shape[-1] % 2 == 0 and weight.is_contiguous() and _kernel_is_there()
+    if h.shape[-1] % 2 or len(h) == 0 or not weight.is_contiguous():
+        return False
+    return bool(torch.backends.mkldnn.enabled) and _kernel_is_there()
 
 
 @cache
 def _kernel_is_there() -> bool:
     if kernel.lacking("avx512_bf16") is not None:
         return False
-    if (reason := kernel.refused(SOURCE, "avx512_bf16")) is not None:
+    if (reason := kernel.refused(SOURCE, "avx512_bf16") or _does_not_run()) is not None:
         warnings.warn(f"the loss is computed without its kernel, more slowly: {reason}", stacklevel=1)
     return reason is None
+
+
+def _does_not_run() -> str | None:
+    """Why oneDNN makes no product for it; None where it does. It may be told to leave instructions out that the processor has."""
+    for dtype in (torch.float32, torch.bfloat16):
+        x, ones = torch.ones(2, 2, dtype=dtype), torch.ones(2)
+        try:
+            torch.ops.llmkit.head_cross_entropy(x, x, ones.long(), ones, 0.0, 0.0, torch.empty_like(x), torch.empty(2, 2), False)
+        except RuntimeError as error:
+            return str(error).partition("\n")[0]
+    return None

@@ -136,6 +136,22 @@ def a_parameter_without_a_gradient_stays(subject: Subject) -> None:
         raise LawBroken(f"{parameters[1].name} had no gradient for 2 steps, and has changed")
 
 
+def what_is_kept_of_a_gradient_is_a_copy(subject: Subject) -> None:
+    """With the memory of each gradient overwritten after its step, as the next one's is, the updates are the same."""
+    parameters = _parameters()
+    others = [item._replace(parameter=nn.Parameter(item.parameter.detach().clone())) for item in parameters]
+    (_, straight), (_, other) = _built(subject, parameters), _built(subject, others)
+    for step in range(3):
+        _step(straight, parameters, range(step, step + 1))
+        _step(other, others, range(step, step + 1))
+        for item in others:
+            if item.parameter.grad is not None:
+                item.parameter.grad.fill_(7)
+    for item, overwritten in zip(parameters, others):
+        if not torch.equal(item.parameter, overwritten.parameter):
+            raise LawBroken(f"with gradients overwritten after each of 3 steps, {item.name} differs: clone what is kept of one")
+
+
 def the_learning_rate_is_read_at_every_step(subject: Subject) -> None:
     """With every group's `lr` set to 0, as a schedule may, a step changes nothing."""
     optimizer, parameters = _stepped(subject, 2)
@@ -220,6 +236,7 @@ LAWS = (
     Law(lr_scale_is_a_factor_on_the_learning_rate),
     Law(same_gradients_make_the_same_update),
     Law(a_parameter_without_a_gradient_stays),
+    Law(what_is_kept_of_a_gradient_is_a_copy),
     Law(the_learning_rate_is_read_at_every_step),
     Law(models_in_one_tensor_learn_as_by_themselves),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,7 +24,8 @@ from llmkit.plugins.objectives.cross_entropy import CrossEntropy
 refused = kernel.refused(in_chunks.SOURCE, "avx512_bf16")
 pytestmark = pytest.mark.skipif(refused is not None, reason=f"no kernel: {refused}")
 
-EPSILON = {torch.float32: 2**-23, torch.bfloat16: 2**-8}
+EPSILON = {torch.float32: 1e-5, torch.bfloat16: 2**-8}
+"""Relative to a gradient: in fp32 of sums of up to 500 words whose logits are up to a hundred."""
 
 
 def inputs(rows: int, width: int, words: int, dtype: torch.dtype, scale: float) -> tuple[Head, Tensor, Tensor, Tensor]:
@@ -73,9 +77,9 @@ def test_terms_and_gradients_are_those_of_fp64(
     largest = max(1.0, float(sum(value.abs() for value in expected)))
     torch.testing.assert_close(terms.double(), torch.stack(expected), rtol=1e-5, atol=2e-6 * largest)
     for mine, theirs in ((of_h, of_x), (of_weight, of_w)):
-        bound = 2 * EPSILON[dtype] * rows**0.5 + 1e-4
         assert mine.isfinite().all()
-        assert float((mine - theirs).norm()) <= bound * float(theirs.norm()) + 1e-6
+        # Of one word the gradient is 0, and what is left of fp32's rounding is no part of it.
+        assert float((mine - theirs).norm()) <= 4 * EPSILON[dtype] * float(theirs.norm()) + 1e-6 * rows * max(scale, 1)
 
 
 def test_adding_begins_with_what_is_there() -> None:
@@ -134,6 +138,69 @@ def test_a_compiled_loss_goes_by_the_kernel_in_chunks_and_an_eager_one_does_not(
         assert float((mine - theirs / 2).norm()) <= 0.5 * EPSILON[dtype] * 4 * float(theirs.norm()) + 1e-5
 
 
+def test_a_row_of_minus_infinities_counts_for_nothing() -> None:
+    head, h = Head(2, 260), torch.ones(3, 2)
+    head.weight.data[:130] = -3e38
+    targets, counts = torch.tensor([200, 131, 259]), torch.ones(3)
+    terms, of_h, of_weight = called(head, h, targets, counts, 0.0, 0.0)
+    lower = Head(2, 130)
+    lower.weight.data = head.weight.data[130:].clone()
+    expected, of_x, of_w = exact(lower, h, targets - 130, counts, 0.0, 0.0)
+    torch.testing.assert_close(terms[0].double(), expected[0], rtol=1e-6, atol=0)
+    torch.testing.assert_close(of_h.double(), of_x, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(of_weight[130:].double(), of_w, rtol=1e-4, atol=1e-6)
+    assert bool((of_weight[:130] == 0).all())
+
+
+@pytest.mark.parametrize("target", [300, -1])
+def test_a_target_that_is_no_word_is_refused_as_it_is_without_the_kernel(target: int, compiled: None) -> None:
+    head, h, targets, counts = inputs(70, 32, 300, torch.float32, 1.0)
+    targets[5] = target
+    for by_kernel in (False, True):
+        loss = CrossEntropy(CausalParams(), 300)
+        if by_kernel:
+            loss.of_rows.compile()
+        with pytest.raises(IndexError, match=rf"Target {target} is out of bounds"):
+            loss(head, h, targets, counts)
+
+
+def test_targets_and_counts_need_not_lie_together_in_memory(compiled: None) -> None:
+    head, h, targets, counts = inputs(64, 32, 300, torch.float32, 1.0)
+    h, targets = h.view(8, 8, 32), targets.view(8, 8)
+    counts = torch.ones(()).expand(8, 1)
+    totals = []
+    for by_kernel in (False, True):
+        loss = CrossEntropy(CausalParams(), 300)
+        if by_kernel:
+            loss.of_rows.compile()
+        totals.append(loss(head, h[:, -1:], targets[:, -1:], counts)[0])
+    torch.testing.assert_close(*totals)
+
+
+def test_twice_the_same_gives_the_same_bits() -> None:
+    given_in = inputs(300, 32, 500, torch.bfloat16, 1.0)
+    for first, second in zip(called(*given_in, 0.1, 0.01), called(*given_in, 0.1, 0.01), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_where_its_products_cannot_be_made_the_loss_goes_without_it_and_says_why() -> None:
+    program = """
+import torch, warnings
+from llmkit.model.head import Head
+from llmkit.plugins.objectives.components import CausalParams
+from llmkit.plugins.objectives.cross_entropy import CrossEntropy
+from llmkit.plugins.objectives import in_chunks
+loss = CrossEntropy(CausalParams(), 300)
+loss.of_rows.compile()
+with warnings.catch_warnings(record=True) as told:
+    assert in_chunks._way(loss.of_rows, Head(32, 300), torch.ones(4, 32)) is in_chunks._OfProduct
+    print(len(told), told[0].message)
+"""
+    surroundings = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    told = subprocess.run([sys.executable, "-c", program], env=surroundings, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("1 the loss is computed without its kernel, more slowly:")
+
+
 def test_a_head_that_is_frozen_or_hidden_states_that_are_get_nothing(compiled: None) -> None:
     head, h, targets, counts = inputs(70, 32, 300, torch.float32, 1.0)
     loss = CrossEntropy(CausalParams(), 300)
@@ -142,10 +209,12 @@ def test_a_head_that_is_frozen_or_hidden_states_that_are_get_nothing(compiled: N
     total, _ = loss(head, h, targets, counts)
     total.backward()
     torch.testing.assert_close(head.weight.grad.double(), of_w, rtol=1e-4, atol=1e-6)
-    head.requires_grad_(False)
+    assert h.grad is None
+    head.requires_grad_(False).weight.grad = None
     total, _ = loss(head, h.requires_grad_(), targets, counts)
-    (found,) = torch.autograd.grad(total, [h])
-    torch.testing.assert_close(found.double(), of_x, rtol=1e-4, atol=1e-6)
+    total.backward()
+    torch.testing.assert_close(h.grad.double(), of_x, rtol=1e-4, atol=1e-6)
+    assert head.weight.grad is None
 
 
 def test_the_gradient_of_a_bf16_head_with_a_master_is_never_rounded_to_bf16(compiled: None) -> None:
@@ -165,5 +234,15 @@ def test_the_operator_says_its_schema_as_torch_wants() -> None:
     head, h, targets, counts = inputs(8, 4, 5, torch.float32, 1.0)
     arguments = (h, head.weight.detach(), targets, counts, 0.0, 0.0, torch.empty_like(h), torch.empty(5, 4), False)
     torch.library.opcheck(torch.ops.llmkit.head_cross_entropy.default, arguments, test_utils="test_schema")
-    with pytest.raises(RuntimeError):
-        torch.ops.llmkit.head_cross_entropy(h[:, :3], head.weight.detach()[:, :3], *arguments[2:])
+    of = torch.ops.llmkit.head_cross_entropy
+    for index, wrong, says in (
+        (0, h[:, :3], "even D"),
+        (1, head.weight.detach()[:, :2], "weight"),
+        (2, targets[:1], "targets"),
+        (3, counts[:1], "counts"),
+        (3, counts.double(), "counts"),
+        (6, torch.empty(2, 4), "gradient of x"),
+        (7, torch.empty(5, 2), "gradient of the weight"),
+    ):
+        with pytest.raises(RuntimeError, match=says):
+            of(*arguments[:index], wrong, *arguments[index + 1 :])
