@@ -22,7 +22,7 @@ from llmkit.train.signals import StopWish
 GROUPS = {
     "optimizer and clipping": r"adam|lerp|Optimizer|foreach|linalg_vector_norm|_clip",
     "attention": r"scaled_dot_product|flash_attention|bmm|aten::_softmax",
-    "softmax and cross-entropy": r"log_softmax|nll_loss|logsumexp|cross_entropy",
+    "head, softmax, cross-entropy": r"head_cross_entropy|InChunks|log_softmax|nll_loss|logsumexp|cross_entropy",
     "matrix products": r"::mm$|addmm|_linear|::linear|matmul",
     "copies and casts": r"copy_|_to_copy|clone|contiguous|::cat|fill_|zero_|pad",
     "allocation": r"empty|resize|new_",

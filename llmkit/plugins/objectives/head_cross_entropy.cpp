@@ -38,12 +38,12 @@ namespace {
 
 using at::BFloat16;
 
-constexpr int64_t LANES = 16;   // fp32 numbers in a register
-constexpr int64_t WIDE = 64;    // columns that are worked on together; their number is filled up to a multiple of it
-constexpr int64_t WORDS = 128;  // words of a block
-constexpr int64_t PART = 256;   // columns of a product: what it writes stays in the second cache
 constexpr int64_t IGNORED = -100;  // the target of a row that has none
-constexpr int64_t AHEAD = 4;    // words by which exponentials are asked for before they are read
+constexpr int64_t LANES = 16;      // fp32 numbers in a register
+constexpr int64_t WIDE = 64;       // columns that are worked on together; their number is filled up to a multiple of it
+constexpr int64_t WORDS = 128;     // words of a block
+constexpr int64_t PART = 256;      // columns of a product: what it writes stays in the second cache
+constexpr int64_t AHEAD = 4;       // words by which exponentials are asked for before they are read
 
 template <typename T>
 constexpr bool IS_BF16 = std::is_same_v<T, BFloat16>;
@@ -119,8 +119,8 @@ class CrossEntropy {
   CrossEntropy(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& targets, const at::Tensor& counts, double smoothing,
                double z)
       : rows(x.size(0)), columns(up(rows, WIDE)), depth(x.size(1)), words(weight.size(0)), blocks((words + WORDS - 1) / WORDS),
-        s(static_cast<float>(smoothing)), z(static_cast<float>(z)), w(weight.const_data_ptr<T>()), target(targets.const_data_ptr<int64_t>()),
-        count(counts.const_data_ptr<float>()), numbers(x.options().dtype(at::kFloat)) {
+        s(static_cast<float>(smoothing)), z(static_cast<float>(z)), w(weight.const_data_ptr<T>()),
+        target(targets.const_data_ptr<int64_t>()), count(counts.const_data_ptr<float>()), numbers(x.options().dtype(at::kFloat)) {
     x_filled = at::zeros({columns, depth}, x.options());
     x_filled.narrow(0, 0, rows).copy_(x);
     exponentials = at::empty({words, columns}, x.options());
@@ -155,14 +155,16 @@ class CrossEntropy {
     at::parallel_for(0, runs, 1, [&](int64_t begin, int64_t end) {
       const at::Tensor slopes = at::empty({WORDS, columns}, options), interleaved = at::empty({IS_BF16<T> ? WORDS : 0, columns}, options);
       const at::Tensor turned = at::empty({depth, WORDS}, options), factors = at::empty({columns}, numbers);
+      T *const here = slopes.mutable_data_ptr<T>(), *const again = interleaved.mutable_data_ptr<T>();
       float* w_slopes = of_weight ? of_weight->mutable_data_ptr<float>() : nullptr;
-      for (int64_t block = begin * blocks / runs, run = begin; block < end * blocks / runs; block++) {
-        if (block == (run + 1) * blocks / runs) run++;
+      for (int64_t run = begin; run < end; run++) {
         float* mine = of_x ? parts.mutable_data_ptr<float>() + run * depth * columns : nullptr;
-        const float* next = w_slopes && add ? w_slopes + first(block) * depth : nullptr;
-        T* const second = slope(block, next, factors.mutable_data_ptr<float>(), slopes.mutable_data_ptr<T>(), interleaved.mutable_data_ptr<T>());
-        if (w_slopes) pull_weight(block, slopes.const_data_ptr<T>(), packed.const_data_ptr<T>(), w_slopes, add);
-        if (mine) pull_x(block, second, turned.mutable_data_ptr<T>(), mine);
+        for (int64_t block = run * blocks / runs; block < (run + 1) * blocks / runs; block++) {
+          const float* next = w_slopes && add ? w_slopes + first(block) * depth : nullptr;
+          const T* second = slope(block, next, factors.mutable_data_ptr<float>(), here, again);
+          if (w_slopes) pull_weight(block, here, packed.const_data_ptr<T>(), w_slopes, add);
+          if (mine) pull_x(block, second, turned.mutable_data_ptr<T>(), mine);
+        }
       }
       at::native::cpublas::brgemm_release(IS_BF16<T>);
     });
@@ -264,11 +266,13 @@ class CrossEntropy {
       }
     }
     for_targets(block, [&](int64_t row, int64_t word) {
-      slopes[word * columns + row] = scale(row) * std::exp(chosen[row] - highest[row] - log_sums[row]) - (1 - s) * count[row] - share * count[row];
+      const float p = std::exp(chosen[row] - highest[row] - log_sums[row]);
+      slopes[word * columns + row] = scale(row) * p - (1 - s + share) * count[row];
     });
     if constexpr (!IS_BF16<T>) return slopes;
     if (even > n) std::fill(slopes + n * columns, slopes + even * columns, T(0));
-    for (int64_t start = 0; start < columns; start += PART) interleave(slopes + start, interleaved + start * even, even, std::min(PART, columns - start));
+    for (int64_t start = 0; start < columns; start += PART)
+      interleave(slopes + start, interleaved + start * even, even, std::min(PART, columns - start));
     return interleaved;
   }
 
@@ -282,7 +286,9 @@ class CrossEntropy {
       }
   }
 
-  float scale(int64_t row) const { return count[row] * (1 + 2 * z * (top.const_data_ptr<float>()[row] + log_sum.const_data_ptr<float>()[row])); }
+  float scale(int64_t row) const {
+    return count[row] * (1 + 2 * z * (top.const_data_ptr<float>()[row] + log_sum.const_data_ptr<float>()[row]));
+  }
 
   void pull_weight(int64_t block, const T* slopes, const T* x_packed, float* of_weight, bool add) const {
     at::native::cpublas::brgemm(size(block), depth, columns, columns, depth, depth, add, slopes, x_packed, of_weight + first(block) * depth,
