@@ -67,7 +67,7 @@ class _Slopes:
     def __init__(self, of_rows: RowsLoss, head: nn.Module, h: Tensor, weights: Sequence[Tensor], of_h: bool) -> None:
         self.of_rows, self.head, self.h, self.weights = of_rows, head, h, list(weights)
         self.of_h = torch.empty_like(h) if of_h else None
-        self.of_weights = [_memory(weight) for weight in self.weights]
+        self.of_weights = [self._memory(weight) for weight in self.weights]
 
     def chunks(self) -> list[slice]:
         """All rows in chunks, as even as can be, so that few are of another size."""
@@ -90,17 +90,16 @@ class _Slopes:
             given.append(gradient.to(weight.dtype) if table is None else None)
         return h, given
 
+    def _memory(self, weight: Tensor) -> Tensor:
+        """What the gradient of a weight adds up in."""
+        return _lent(weight).zero_()
+
     def _numbers(self) -> int:
         return CHUNK_FP32 if self.h.dtype is torch.float32 else CHUNK
 
 
 class _OfAnyHead(_Slopes):
     """Through the graph from the hidden states of a chunk to its logits."""
-
-    def __init__(self, *which: Any) -> None:
-        super().__init__(*which)
-        for so_far in self.of_weights:
-            so_far.zero_()
 
     def chunk(self, part: slice, targets: Tensor, counts: Tensor) -> list[Tensor]:
         x = self.h[part].detach().requires_grad_(self.of_h is not None)
@@ -123,11 +122,6 @@ class _OfAnyHead(_Slopes):
 
 class _OfProduct(_Slopes):
     """Of logits that are W h and nothing else: no graph, and no second tensor as large as the gradient of W."""
-
-    def __init__(self, *which: Any) -> None:
-        super().__init__(*which)
-        for so_far in self.of_weights:
-            so_far.zero_()
 
     def chunk(self, part: slice, targets: Tensor, counts: Tensor) -> list[Tensor]:
         with torch.no_grad():
@@ -167,6 +161,10 @@ class _ByKernel(_Slopes):
         )
         return [value for value, wanted in zip(terms, (True, of_rows.s > 0, of_rows.z > 0), strict=True) if wanted]
 
+    def _memory(self, weight: Tensor) -> Tensor:
+        # The first chunk writes over whatever is there.
+        return _lent(weight)
+
 
 def _even_chunks(length: int, rows: int, multiple: int) -> list[slice]:
     number = max(-(-length // max(rows, multiple)), 1)
@@ -174,7 +172,7 @@ def _even_chunks(length: int, rows: int, multiple: int) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def _memory(weight: Tensor) -> Tensor:
+def _lent(weight: Tensor) -> Tensor:
     table = gradient_in_place(weight)
     return torch.empty_like(weight, dtype=torch.float32) if table is None else table.lend()
 
