@@ -32,4 +32,5 @@ def test_blocks_of_queries_attend_as_whole_rows_do_and_hand_on_the_same_gradient
     expected.backward(slope.double())
     for mine, theirs in [(found, expected), *((x.grad, y.grad) for x, y in zip(ours, exact, strict=True))]:
         assert mine is not None and theirs is not None
-        assert float((mine - theirs).norm()) <= tolerance * float(theirs.norm()) + 1e-6
+        # A query with one key has a weight of 1 whatever they are, and gradients of 0 but for rounding.
+        assert float((mine - theirs).norm()) <= tolerance * max(float(theirs.norm()), 1.0)
